@@ -1,0 +1,1 @@
+"""Edgeline's benchmark: the clock, the workers, the reports and their comparison."""

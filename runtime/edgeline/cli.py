@@ -1,0 +1,175 @@
+"""The command `edgeline`: info, run, selftest and doctor, on the device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeline.artefact import open_artefact
+from edgeline.backends import ENGINES
+from edgeline.command import Parser, note, run_command
+from edgeline.doctor import examine
+from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError
+from edgeline.images import array_from_file
+from edgeline.loading import load
+from edgeline.selftest import run_selftest
+from edgeline.session import DEVICES, Session
+
+EPILOG = """examples:
+  edgeline info artifacts/lenet-mnist-10k.fp32.onnx
+  edgeline run artifacts/lenet-mnist-10k.fp32.onnx digit.pgm
+  edgeline selftest artifacts/lenet-mnist-10k.fp32.onnx
+  edgeline doctor"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(_parser(), lambda args: int(args.body(args)), argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("edgeline", "Inspect, run and check artefacts on this device.", EPILOG)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_sub_parser)
+    info = commands.add_parser("info", help="what an artefact is, and whether its files are whole")
+    run = commands.add_parser("run", help="classify images or run arrays")
+    selftest = commands.add_parser("selftest", help="check that this device computes what the exporter verified")
+    doctor = commands.add_parser("doctor", help="what this machine can run, why not the rest, what fixes it")
+    for command in (info, run, selftest):
+        command.add_argument("artefact", metavar="ARTEFACT", type=Path, help="an artefact's folder")
+    run.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help=".png, .pgm, or .npy (pixels or network input)")
+    run.add_argument("--top", type=int, default=3, metavar="K", help="print the K most probable labels")
+    for command in (run, selftest):
+        command.add_argument("--device", choices=DEVICES, default="auto", help="where to run")
+        command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of one call")
+        command.add_argument("--engine", choices=sorted(ENGINES), help="instead of the one that fits the format")
+    for command, body in ((info, _info), (run, _run), (selftest, _selftest), (doctor, _doctor)):
+        command.add_argument("--json", action="store_true", help="print JSON on stdout")
+        command.set_defaults(body=body)
+    return parser
+
+
+def _sub_parser(**keywords: Any) -> Parser:
+    return Parser(str(keywords["prog"]), str(keywords.get("help", "")))
+
+
+def _info(args: argparse.Namespace) -> int:
+    artefact = open_artefact(args.artefact)
+    manifest = artefact.manifest
+    if args.json:
+        print(manifest.to_json(), end="")
+        return EXIT_OK
+    check = manifest.verification
+    lines = {
+        "artefact": artefact.name,
+        "model": f"{manifest.name}, trained on {manifest.dataset or 'no data set of ours'}",
+        "form": f"{manifest.format}, {manifest.precision}, {manifest.build}, created {manifest.created}",
+        "input": "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs),
+        "output": "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs),
+        "batch": f"{manifest.batch.min} to {manifest.batch.max}, mostly {manifest.batch.opt}",
+        "accuracy": _accuracy_text(check),
+        "verified": f"on {check['samples']} {check.get('data', 'samples')} with {check['engine']}, "
+        f"largest difference {check['max_abs_diff']:.2g}",
+        "size": f"{artefact.total_bytes / 1e6:.2f} MB in {len(manifest.files) + 1} files, all hashes right",
+    }
+    for key, value in lines.items():
+        print(f"{key:<9} {value}")
+    return EXIT_OK
+
+
+def _accuracy_text(check: Any) -> str:
+    if check.get("accuracy_exported") is None:
+        return "not known: no labelled data"
+    return f"{check['accuracy_exported']:.4f} exported, {check['accuracy_reference']:.4f} before"
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.top < 1:
+        raise InputError(f"--top must be at least 1, got {args.top}")
+    with load(args.artefact, args.device, args.threads, args.engine) as session:
+        results = [_run_file(session, path, args.top) for path in args.inputs]
+    if args.json:
+        json.dump([row for rows in results for row in rows], sys.stdout, indent=2)
+        print()
+        return EXIT_OK
+    for rows in results:
+        for row in rows:
+            best = "  ".join(f"{guess['label']} {guess['probability']:.4f}" for guess in row["top"])
+            print(f"{row['input']}: {row['top'][0]['label']}    ({best})")
+    return EXIT_OK
+
+
+def _run_file(session: Session, path: Path, top: int) -> list[dict[str, Any]]:
+    batch = _batch_from_array(session, array_from_file(path), path)
+    if not np.isfinite(batch).all():
+        raise InputError(f"{path} holds NaN or infinity; the network was not run")
+    logits = session.infer(batch)
+    if not np.isfinite(logits).all():
+        raise GateError(f"{path}: an output of {session.artefact.name} is NaN or infinite")
+    probabilities = _softmax(logits.reshape(len(logits), -1))
+    rows = []
+    for i, row in enumerate(probabilities):
+        best = np.argsort(-row, kind="stable")[:top]
+        guesses = [{"label": _label(session, int(j)), "class": int(j), "probability": float(row[j])} for j in best]
+        rows.append({"input": str(path) if len(probabilities) == 1 else f"{path}[{i}]", "top": guesses})
+    return rows
+
+
+def _batch_from_array(session: Session, array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    """Pixels (uint8) are preprocessed, network input goes in as it is; a single item becomes a batch of one."""
+    shape = session.manifest.inputs[0].shape
+    if array.dtype == np.uint8 and session.manifest.inputs[0].dtype != "uint8":
+        return session.preprocess(array[np.newaxis] if array.ndim == 2 else array)
+    if array.ndim == len(shape) - 1:
+        array = array[np.newaxis]
+    if array.dtype != session.manifest.inputs[0].dtype:
+        raise InputError(f"{path}: expected uint8 pixels or {session.manifest.inputs[0].dtype} input, got {array.dtype}")
+    return array
+
+
+def _label(session: Session, index: int) -> str:
+    return session.labels[index] if session.labels else str(index)
+
+
+def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float64)
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    with load(args.artefact, args.device, args.threads, args.engine) as session:
+        result = run_selftest(session)
+        engine, device = session.engine, session.device
+    if args.json:
+        print(json.dumps({"passed": True, "engine": engine, "device": device, **asdict(result)}, indent=2))
+        return EXIT_OK
+    print(
+        f"passed: {result.samples} inputs on {engine} ({device}), largest difference "
+        f"{result.max_abs_diff:.2g}, allowed {result.tolerance:.2g}"
+    )
+    return EXIT_OK
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    findings = examine()
+    usable = any(finding.ok for finding in findings if finding.what in ENGINES)
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            fix = f"    -> {finding.fix}" if finding.fix else ""
+            print(f"{'yes' if finding.ok else 'no':<4}{finding.what:<13}{finding.detail}{fix}")
+    if not usable:
+        note("edgeline doctor: no engine can run here; install one with a line above")
+    return EXIT_OK if usable else EXIT_CAPABILITY
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

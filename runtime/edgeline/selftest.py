@@ -1,0 +1,54 @@
+"""The self-test that every artefact carries: real inputs, the logits they must give, and the tolerance.
+
+It proves that this device computes what the exporter verified. It does not measure accuracy: 16 inputs cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeline.artefact import SELFTEST_FILE
+from edgeline.errors import ArtefactError, GateError
+from edgeline.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class SelftestResult:
+    """What the self-test found: the largest absolute difference of any logit, and what is allowed."""
+
+    samples: int
+    max_abs_diff: float
+    tolerance: float
+    top1_agreement: float
+
+
+def run_selftest(session: Session) -> SelftestResult:
+    """Run the artefact's own inputs through `session` and hold them against the stored logits.
+
+    Raises GateError when an output is not finite or a logit is off by more than the tolerance, ArtefactError when
+    selftest.npz is damaged.
+    """
+    path = session.artefact.file(SELFTEST_FILE)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            inputs, expected = archive["inputs"], archive["logits"]
+            tolerance = float(archive["tolerance"])
+    except (KeyError, ValueError, OSError) as error:
+        raise ArtefactError(f"{path} is damaged: {error}; export the artefact again with export-model") from None
+    if not np.isfinite(inputs).all() or not np.isfinite(expected).all():
+        raise ArtefactError(f"{path} holds NaN or infinity; export the artefact again with export-model")
+    step = session.manifest.batch.max
+    found = np.concatenate([session.infer(inputs[i : i + step]) for i in range(0, len(inputs), step)])
+    name = session.artefact.name
+    if not np.isfinite(found).all():
+        raise GateError(f"self-test of {name} on {session.engine} failed: an output is NaN or infinite")
+    difference = float(np.abs(found.astype(np.float64) - expected).max())
+    if difference > tolerance:
+        raise GateError(
+            f"self-test of {name} on {session.engine} failed: a logit is off by {difference:.3g}, allowed {tolerance:.3g}"
+        )
+    flat_found, flat_expected = (array.reshape(len(inputs), -1) for array in (found, expected))
+    agreement = float(np.mean(flat_found.argmax(axis=1) == flat_expected.argmax(axis=1)))
+    return SelftestResult(len(inputs), difference, tolerance, agreement)

@@ -1,0 +1,60 @@
+"""The checkpoint of a training run: written whole after each epoch, removed at the end.
+
+It holds tensors, numbers and strings only, so that torch.load(weights_only=True) reads it. No random state is kept:
+each epoch seeds itself from (seed, epoch), which is what makes a resumed run the same as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeline.errors import InputError
+from edgeline.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State after `epoch` whole epochs. `settings` are what must be the same for the run to go on."""
+
+    epoch: int
+    settings: Mapping[str, Any]
+    network: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    best: Mapping[str, Any]
+    history: list[dict[str, float]]
+
+
+def checkpoint_path(weights: Path) -> Path:
+    """Return where the checkpoint of the run that will write `weights` lies."""
+    return weights.with_suffix(".checkpoint.pt")
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write it whole or not at all. Raises OSError."""
+    buffer = io.BytesIO()
+    torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint of a run with these settings. Raises InputError when it is damaged or of another run."""
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(**record)
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}); remove it, or train without --resume") from None
+    differing = [key for key in settings if checkpoint.settings.get(key) != settings[key]]
+    if differing:
+        found = ", ".join(f"{key} {checkpoint.settings.get(key)} instead of {settings[key]}" for key in differing)
+        raise InputError(f"{path} is of a run with other settings ({found}); give the same ones, or leave --resume out")
+    return checkpoint

@@ -1,0 +1,149 @@
+"""The table of data sets, and where each one's files are looked for.
+
+A data set is four IDX files, named as torchvision names them. They are looked for in `--data-root` (the folder itself,
+or torchvision's `<Name>/raw` below it), then where Debian's package puts them, then downloaded through torchvision.
+"""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeline.command import note
+from edgeline.errors import InputError, MissingCapabilityError, ResourceError, UnknownNameError
+from edgeline_train.data.idx import Split, split_from_files
+
+DEFAULT_DATASET = "mnist-10k"
+DEFAULT_ROOT = Path("data")
+_EMBEDDED = Path(__file__).parent / "mnist-10k"
+_DOWNLOAD_TIMEOUT_S = 30.0
+
+_DIGITS = tuple("0123456789")
+_CLOTHES = (
+    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set: its labels, the mean and standard deviation of its training pixels / 255, and where it comes from.
+
+    `folder` is torchvision's name for it, or None for the one that is embedded.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    mean: float
+    std: float
+    train_size: int
+    folder: str | None
+    system_folder: Path | None
+    summary: str
+
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            "mnist-10k", _DIGITS, 0.1313, 0.3089, 8_000, None, None,
+            "8,000 + 2,000 real digits of MNIST, part of this package",
+        ),
+        Dataset(
+            "mnist", _DIGITS, 0.1307, 0.3081, 60_000, "MNIST", None,
+            "60,000 + 10,000 digits",
+        ),
+        Dataset(
+            "fashion-mnist", _CLOTHES, 0.2860, 0.3530, 60_000, "FashionMNIST",
+            Path("/usr/share/datasets/fashion-mnist"),
+            "60,000 + 10,000 pieces of clothing",
+        ),
+    )
+}  # fmt: skip
+
+
+def dataset_from_name(name: str) -> Dataset:
+    """Look a data set up. Raises UnknownNameError, which lists the nearest names."""
+    if name not in DATASETS:
+        raise UnknownNameError("data set", name, DATASETS)
+    return DATASETS[name]
+
+
+def load_split(dataset: Dataset, split: str, root: Path | None = None) -> Split:
+    """Read the split `train` or `test` into memory, downloading the data set when it is nowhere on disk.
+
+    Raises InputError for a damaged file or a `root` without the data set, ResourceError when the download fails.
+    """
+    folder = find_files(dataset, root)
+    if folder is None:
+        if root is not None and not root.is_dir():
+            raise InputError(f"--data-root {root} is not a folder; without it, {dataset.name} is found or downloaded")
+        folder = _download(dataset, root or DEFAULT_ROOT)
+    stem = "train" if split == "train" else "t10k"
+    paths = [_file(folder, f"{stem}-{part}") for part in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    missing = [part for part, path in zip(("images", "labels"), paths, strict=True) if path is None]
+    if missing:
+        raise InputError(f"{folder} lacks the {' and '.join(missing)} of the {split} split of {dataset.name}")
+    images, labels = (path for path in paths if path is not None)
+    return split_from_files(images, labels, split, len(dataset.labels))
+
+
+def find_files(dataset: Dataset, root: Path | None = None) -> Path | None:
+    """Return the folder that holds the data set's files, or None when it is not on disk.
+
+    Where `root` is given, nothing else is looked at.
+    """
+    for folder in _places(dataset, root):
+        if _file(folder, "train-images-idx3-ubyte") is not None:
+            return folder
+    return None
+
+
+def _places(dataset: Dataset, root: Path | None) -> Iterator[Path]:
+    if dataset.folder is None and root is None:
+        yield _EMBEDDED
+    elif root is not None:
+        yield root
+        yield root / dataset.name
+        if dataset.folder is not None:
+            yield root / dataset.folder / "raw"
+            yield root / "raw"
+    else:
+        yield DEFAULT_ROOT / str(dataset.folder) / "raw"
+        yield DEFAULT_ROOT / dataset.name
+        if dataset.system_folder is not None:
+            yield dataset.system_folder
+
+
+def _file(folder: Path, stem: str) -> Path | None:
+    return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()), None)
+
+
+def _download(dataset: Dataset, root: Path) -> Path:
+    """Fetch the data set through torchvision, which knows mirrors and checks MD5 sums."""
+    if dataset.folder is None:
+        raise InputError(f"--data-root {root} has no files of {dataset.name}; without --data-root the embedded ones are used")
+    try:
+        import torchvision
+    except ImportError as error:
+        raise MissingCapabilityError(
+            f"{dataset.name} is not on disk and torchvision, which downloads it, does not import ({error}): "
+            f"pip install 'edgeline[train]', or use --dataset {DEFAULT_DATASET}, which needs no download"
+        ) from None
+    note(f"{dataset.name} is not on disk: downloading it into {root}")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
+    try:
+        getattr(torchvision.datasets, dataset.folder)(str(root), download=True)
+    except (urllib.error.URLError, RuntimeError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        system = f", install Debian's dataset-{dataset.name}" if dataset.system_folder else ""
+        raise ResourceError(
+            f"{dataset.name} is not on disk and could not be downloaded ({reason}); name its folder with --data-root"
+            f"{system}, or use --dataset {DEFAULT_DATASET}, which is embedded and needs no network"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+    return root / dataset.folder / "raw"

@@ -1,0 +1,29 @@
+"""From uint8 images to a network's input, in torch: what edgeline.preprocessing does in numpy on the device.
+
+The order is (resize, scale, subtract the mean, divide by the standard deviation); both sides and the manifest keep it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from edgeline.manifest import Preprocessing
+from edgeline_train.data.datasets import Dataset
+
+
+def preprocessing_for(dataset: Dataset, input_shape: tuple[int, int, int]) -> Preprocessing:
+    """Return the preprocessing of a network with that input (C, H, W) on a data set of 28 x 28 images."""
+    size = (input_shape[1], input_shape[2])
+    return Preprocessing(
+        resize=None if size == (28, 28) else size, scale=1 / 255, mean=(dataset.mean,), std=(dataset.std,)
+    )
+
+
+def input_from_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Turn uint8 or float [N, H, W] pixels of 0 to 255 into float32 [N, 1, height, width], on the images' device."""
+    planes = images.unsqueeze(1).float()
+    if preprocessing.resize is not None:
+        planes = functional.interpolate(planes, preprocessing.resize, mode="bilinear", align_corners=False)
+    mean, std = (planes.new_tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return (planes * preprocessing.scale - mean) / std

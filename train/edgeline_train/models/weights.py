@@ -1,0 +1,129 @@
+"""Weights on disk: safetensors, with what they are in the header. Written whole, read with suspicion.
+
+The metadata is one JSON text under one key: safetensors keeps its metadata in a hash map of random order, and the same
+training must give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeline.errors import InputError, MissingCapabilityError
+from edgeline.files import write_atomically
+from edgeline_train.models import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DEFAULT_FOLDER = Path("weights")
+DEFAULT_RECIPE = "best"
+SUFFIX = ".safetensors"
+_KEY = "edgeline"
+# History of the metadata's schema:
+# 1  2026-11  the first
+_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept."""
+
+    model: str
+    dataset: str
+    recipe: str
+    seed: int
+    mean: float
+    std: float
+    labels: tuple[str, ...]
+    epochs: int
+    best_epoch: int
+    accuracy: float
+    loss: float
+    selected_by: str
+    schema_version: int = _SCHEMA_VERSION
+
+
+def weights_file_name(model: str, dataset: str, recipe: str) -> str:
+    """Return `<model>-<dataset>.safetensors`, with `-<recipe>` behind the data set when it is not the default."""
+    return f"{model}-{dataset}{'' if recipe == DEFAULT_RECIPE else f'-{recipe}'}{SUFFIX}"
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor], info: WeightsInfo) -> None:
+    """Write a state dict and its metadata; the file appears whole or not at all. Raises OSError."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    write_atomically(path, save(tensors, {_KEY: json.dumps(asdict(info))}))
+
+
+def info_from_weights(path: Path) -> WeightsInfo:
+    """Read the metadata alone. Raises InputError when the file is missing, damaged or not one of ours."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"there are no weights at {path}; train-model writes them")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or no safetensors file ({error}); train again with train-model") from None
+    try:
+        record: dict[str, Any] = json.loads(metadata[_KEY])
+        if record["schema_version"] != _SCHEMA_VERSION:
+            raise InputError(f"{path} has metadata of version {record['schema_version']}, expected {_SCHEMA_VERSION}")
+        return WeightsInfo(**{**record, "labels": tuple(record["labels"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} was not written by train-model: its metadata lacks or misnames {error}") from None
+
+
+def load_weights(path: Path, network: nn.Module, model: Model) -> WeightsInfo:
+    """Load the file into `network`, in place. Raises InputError when it is damaged or belongs to another model."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    info = info_from_weights(path)
+    if info.model != model.name:
+        raise InputError(f"{path} holds weights of '{info.model}', not of '{model.name}'; name others with --weights")
+    try:
+        network.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}); train again with train-model {model.name}") from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} does not fit this version of '{model.name}': {reason}") from None
+    return info
+
+
+def find_weights(model: Model, given: Path | None, dataset: str | None = None) -> Path:
+    """Return the weights file of a model: `given` if that is a file, else the only one that fits in the folder.
+
+    Raises InputError when there is none (naming the command that trains it) or several (listing them).
+    """
+    if given is not None and not given.is_dir():
+        info_from_weights(given)
+        return given
+    try:
+        import safetensors  # noqa: F401
+    except ImportError as error:
+        raise MissingCapabilityError(f"safetensors does not import ({error}): pip install 'edgeline[train]'") from None
+    folder = given or DEFAULT_FOLDER
+    fitting = []
+    for path in sorted(folder.glob(f"{model.name}-*{SUFFIX}")):
+        info = info_from_weights(path)
+        if info.model == model.name and dataset in (None, info.dataset):
+            fitting.append(path)
+    train = f"train-model {model.name}" + (f" --dataset {dataset}" if dataset else "")
+    if not fitting:
+        where = f" for {dataset}" if dataset else ""
+        raise InputError(f"there are no weights of '{model.name}'{where} in {folder}; make them with: {train}")
+    if len(fitting) > 1:
+        raise InputError(
+            f"several weights of '{model.name}' fit: {', '.join(map(str, fitting))}; choose one with --weights FILE"
+        )
+    return fitting[0]
+
+
