@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError
-from edgeline_train.data.datasets import DATASETS, DEFAULT_DATASET, dataset_from_name, find_files, load_split
+from edgeline_train.data.datasets import DATASETS, DEFAULT_DATASET, dataset_from_name, find_files, load_split, preprocessing_for
 from edgeline_train.models import MODELS, Model, model_from_name
 from edgeline_train.models.weights import (
     DEFAULT_FOLDER,
@@ -124,7 +124,6 @@ def _train(model: Model, args: argparse.Namespace) -> None:
     epochs = args.epochs or recipe.epochs[dataset.name]
     _need_torch()
     from edgeline_train.checkpoint import checkpoint_path
-    from edgeline_train.data.pixels import preprocessing_for
     from edgeline_train.loop import Run, choose_device, train
     from edgeline_train.progress import ProgressPrinter
 

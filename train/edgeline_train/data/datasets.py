@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgeline.command import note
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError, UnknownNameError
+from edgeline.manifest import Preprocessing
 from edgeline_train.data.idx import Split, split_from_files
 
 DEFAULT_DATASET = "mnist-10k"
@@ -69,6 +70,14 @@ def dataset_from_name(name: str) -> Dataset:
     if name not in DATASETS:
         raise UnknownNameError("data set", name, DATASETS)
     return DATASETS[name]
+
+
+def preprocessing_for(dataset: Dataset, input_shape: tuple[int, ...]) -> Preprocessing:
+    """Return the preprocessing of a network with that input (C, H, W) on a data set of 28 x 28 images."""
+    size = (input_shape[1], input_shape[2])
+    return Preprocessing(
+        resize=None if size == (28, 28) else size, scale=1 / 255, mean=(dataset.mean,), std=(dataset.std,)
+    )
 
 
 def load_split(dataset: Dataset, split: str, root: Path | None = None) -> Split:

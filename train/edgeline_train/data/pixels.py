@@ -9,15 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgeline.manifest import Preprocessing
-from edgeline_train.data.datasets import Dataset
-
-
-def preprocessing_for(dataset: Dataset, input_shape: tuple[int, int, int]) -> Preprocessing:
-    """Return the preprocessing of a network with that input (C, H, W) on a data set of 28 x 28 images."""
-    size = (input_shape[1], input_shape[2])
-    return Preprocessing(
-        resize=None if size == (28, 28) else size, scale=1 / 255, mean=(dataset.mean,), std=(dataset.std,)
-    )
 
 
 def input_from_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -1,0 +1,160 @@
+"""The command `benchmark-model`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeline.artefact import Artefact, open_artefact
+from edgeline.command import Parser, run_command
+from edgeline.errors import InputError, MissingCapabilityError
+from edgeline.session import DEVICES
+
+if TYPE_CHECKING:
+    from edgeline_bench.report import Report
+
+EPILOG = """examples:
+  benchmark-model artifacts/lenet-mnist-10k.fp32.onnx
+  benchmark-model artifacts/lenet-mnist-10k.fp32.onnx --batch 1 --threads 2 --out two-threads.json
+  benchmark-model artifacts/* --baseline none"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(_parser(), _body, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "benchmark-model", "Measure artefacts against eager PyTorch, and write a report: JSON, Markdown and a page.", EPILOG
+    )
+    parser.add_argument("artefacts", metavar="ARTEFACT", nargs="+", type=Path, help="artefact folders")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="the report (default: a new one in reports/); "
+                        ".md and .html are written beside it")  # fmt: skip
+    parser.add_argument("--batch", type=_sizes, metavar="N,N", help="batch sizes (1,8,64, or the one that the graph fixes)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of one call, for every engine")
+    parser.add_argument("--pin", type=_cores, metavar="CORE,CORE", help="cores to run on (default: the last ones; 'any': none)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where artefacts run")
+    parser.add_argument("--baseline", choices=("eager", "none"), default="eager", help="what to measure beside them")
+    parser.add_argument("--weights", type=Path, metavar="PATH", help="the baseline's weights: a file or a folder (weights)")
+    parser.add_argument("--mode", choices=("quick",), default="quick", help="quick: about --seconds a point, our own clock")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="time for each engine at each batch size")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="into how many interleaved turns it is cut")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout, without raw samples")
+    return parser
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    if min(sizes) < 1:
+        raise ValueError(text)
+    return sizes
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    return () if text == "any" else tuple(int(part) for part in text.split(","))
+
+
+def _body(args: argparse.Namespace) -> None:
+    if args.threads < 1 or args.rounds < 1 or not args.seconds > 0:
+        raise InputError("--threads, --rounds and --seconds must be above 0")
+    artefacts = [open_artefact(path) for path in dict.fromkeys(args.artefacts)]
+    out: Path = args.out or _new_report_path(artefacts[0])
+    if out.suffix != ".json":
+        raise InputError(f"--out names the JSON report, so it ends in .json, unlike {out}")
+    _need_packages(args.baseline)
+    report = _measure(args, artefacts)
+    _write(out, report)
+    _print(out, report, args.json)
+
+
+def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
+    from edgeline_bench.fingerprint import fingerprint
+    from edgeline_bench.points import PointOptions, baseline_points, points_of_artefact
+    from edgeline_bench.progress import StepPrinter
+    from edgeline_bench.report import report_from_run
+    from edgeline_bench.rounds import run_rounds
+    from edgeline_bench.validity import invalid_reasons
+
+    pinned = _choose_cores(args.pin, args.threads)
+    machine = fingerprint()
+    batches = args.batch or _default_batches(artefacts)
+    options = PointOptions(batches, args.threads, pinned, args.device, args.weights)
+    points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
+    if args.baseline == "eager":
+        points = baseline_points(artefacts, options) + points
+    slot_s = args.seconds / args.rounds
+    with StepPrinter() as progress:
+        run = run_rounds(points, args.rounds, slot_s, progress)
+    protocol = {
+        "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
+        "batches": list(batches), "device": args.device,
+    }  # fmt: skip
+    return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, machine["usable_cores"]))
+
+
+def _default_batches(artefacts: Sequence[Artefact]) -> tuple[int, ...]:
+    fixed = {artefact.manifest.inputs[0].shape[0] for artefact in artefacts} - {-1}
+    return tuple(sorted(fixed)) or (1, 8, 64)
+
+
+def _choose_cores(asked: tuple[int, ...] | None, threads: int) -> tuple[int, ...]:
+    """Return the cores to pin to: those asked for, else the last ones, as the first ones serve most interrupts."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    usable = sorted(os.sched_getaffinity(0))
+    if asked is None:
+        return tuple(usable[-threads:]) if threads <= len(usable) else ()
+    missing = [core for core in asked if core not in usable]
+    if missing:
+        raise InputError(f"--pin: core {missing[0]} is not usable here; usable: {', '.join(map(str, usable))}")
+    return asked
+
+
+def _new_report_path(artefact: Artefact) -> Path:
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    return Path("reports") / f"{artefact.name}-{stamp}.json"
+
+
+def _write(out: Path, report: Report) -> None:
+    from edgeline.files import write_atomically
+    from edgeline_bench.markdown import markdown_from_report
+    from edgeline_bench.page import page_from_report
+    from edgeline_bench.report import write_report
+
+    write_report(out, report)
+    write_atomically(out.with_suffix(".md"), markdown_from_report(report))
+    write_atomically(out.with_suffix(".html"), page_from_report(report))
+
+
+def _print(out: Path, report: Report, as_json: bool) -> None:
+    from edgeline_bench import tables
+
+    if as_json:
+        brief = {**report, "results": [{k: v for k, v in r.items() if k != "samples_s"} for r in report["results"]]}
+        print(json.dumps({"report": str(out), **brief}, indent=2))
+        return
+    for table in (tables.latency_table(report), tables.start_table(report)):
+        print(tables.plain_text(table) + "\n")
+    print(tables.verdict_line(report))
+    print(f"report: {out} (and {out.with_suffix('.md').name}, {out.with_suffix('.html').name})")
+
+
+def _need_packages(baseline: str) -> None:
+    try:
+        import plotly  # noqa: F401
+        import rich  # noqa: F401
+
+        if baseline == "eager":
+            import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingCapabilityError(f"benchmarking needs {error.name or error}: pip install 'edgeline[bench]'") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

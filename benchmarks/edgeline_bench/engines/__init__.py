@@ -1,0 +1,46 @@
+"""The engines that a worker can host: one module each, in a literal table. Imported only inside the worker.
+
+Adding an engine: if edgeline.load runs it, nothing here; otherwise its module here, its line in ENGINES, its test.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from edgeline.errors import UnknownNameError
+
+Call = Callable[[], object]
+
+
+class Engine(Protocol):
+    """The three stages of an engine's life that are measured apart. `spec` is edgeline_bench.points.Point's."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None: ...
+
+    def import_packages(self) -> None:
+        """Import what the engine needs, and nothing else."""
+
+    def load(self) -> None:
+        """Read weights or artefact and make the engine ready."""
+
+    def prepare(self) -> Call:
+        """Return a call without arguments that runs the batch once, in the form the engine likes best."""
+        ...
+
+
+ENGINES = {
+    "eager": "edgeline_bench.engines.eager:EagerEngine",
+    "session": "edgeline_bench.engines.session:SessionEngine",
+    "reference": "edgeline_bench.engines.reference:ReferenceEngine",
+}
+
+
+def engine_from_spec(spec: Mapping[str, Any]) -> Engine:
+    """Import and construct the engine that hosts `spec`. Raises UnknownNameError for an unknown host."""
+    if spec["host"] not in ENGINES:
+        raise UnknownNameError("engine host", str(spec["host"]), ENGINES)
+    module, _, name = ENGINES[spec["host"]].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), name)(spec)
+    return engine

@@ -1,0 +1,59 @@
+"""Eager PyTorch, the baseline: the network as it was trained, as its users call it.
+
+Tensors in, tensors out, inference_mode, TF32 off; the time to turn numpy into tensors is not counted against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeline_bench.engines import Call
+
+
+class EagerEngine:
+    """Hosts a registered network with its weights, or a factory's module."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._spec = spec
+
+    def import_packages(self) -> None:
+        """Import torch and fix its threads."""
+        import torch
+
+        torch.set_num_threads(self._spec["threads"])
+        torch.set_num_interop_threads(1)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+
+    def load(self) -> None:
+        """Build the module and load its weights."""
+        source = self._spec["source"]
+        if source["kind"] == "factory":
+            from edgeline_export.factory import module_from_factory
+
+            self._network = module_from_factory(source["factory"])
+            return
+        from edgeline_train.models import model_from_name
+        from edgeline_train.models.weights import load_weights
+
+        model = model_from_name(source["model"])
+        self._network = model.build().eval()
+        load_weights(Path(source["weights"]), self._network, model)
+
+    def prepare(self) -> Call:
+        """Return a forward pass of the batch under inference_mode."""
+        import torch
+
+        from edgeline_bench.inputs import batch_from_selftest
+
+        network = self._network
+        batch = torch.from_numpy(batch_from_selftest(Path(self._spec["folder"]), self._spec["batch"]))
+        inference_mode = torch.inference_mode
+
+        def call() -> object:
+            with inference_mode():
+                return network(batch)
+
+        return call

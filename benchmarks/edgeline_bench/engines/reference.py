@@ -1,0 +1,46 @@
+"""The reference kernel: a fixed piece of work whose time says how fast the machine is right now.
+
+Times of two runs are compared as multiples of it. It mixes what the engines are made of: a matrix product (BLAS),
+element-wise arithmetic on an array larger than L1, and Python's own loop. Its name changes whenever its work does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeline_bench.engines import Call
+
+NAME = "numpy-mix-1: matmul 192^3 float32, tanh of 16384 float32, 2000 turns of a Python loop"
+
+
+class ReferenceEngine:
+    """Hosts the kernel, on one thread."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._spec = spec
+
+    def import_packages(self) -> None:
+        """Import numpy."""
+        import numpy  # noqa: F401, ICN001
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def prepare(self) -> Call:
+        """Return the kernel, its arrays made."""
+        import numpy as np
+
+        random = np.random.default_rng(0)
+        left, right = (random.standard_normal((192, 192)).astype(np.float32) for _ in range(2))
+        values = random.standard_normal(16_384).astype(np.float32)
+
+        def call() -> object:
+            product = left @ right
+            curve = np.tanh(values)
+            total = 0
+            for i in range(2_000):
+                total += i
+            return product[0, 0] + curve[0] + total
+
+        return call

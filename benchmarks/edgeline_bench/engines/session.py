@@ -1,0 +1,40 @@
+"""Any artefact, through the session that a device would use: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeline_bench.engines import Call
+
+
+class SessionEngine:
+    """Hosts edgeline.load."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._spec = spec
+
+    def import_packages(self) -> None:
+        """Import the runtime and the engine's own package."""
+        import importlib
+
+        import edgeline  # noqa: F401
+        from edgeline.backends import ENGINES
+
+        importlib.import_module(ENGINES[self._spec["engine"]].package)
+
+    def load(self) -> None:
+        """Open the artefact."""
+        from edgeline import load
+
+        spec = self._spec
+        self._session = load(spec["folder"], spec["device"], spec["threads"], spec["engine"])
+
+    def prepare(self) -> Call:
+        """Return Session.infer on the batch."""
+        from edgeline_bench.inputs import batch_from_selftest
+
+        batch = batch_from_selftest(Path(self._spec["folder"]), self._spec["batch"])
+        infer = self._session.infer
+        return lambda: infer(batch)

@@ -1,0 +1,138 @@
+"""What is measured: a point is one engine at one batch size. From artefacts and options to the list of points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeline.artefact import GRAPH_FILE, Artefact
+from edgeline.backends import engine_of_format
+from edgeline.command import note
+from edgeline.errors import InputError
+from edgeline.files import sha256_of_file
+from edgeline_train.models import model_from_name
+from edgeline_train.models.weights import DEFAULT_FOLDER, SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One engine at one batch size. `name` is the artefact's, or for eager the trained network's."""
+
+    engine: str
+    name: str
+    host: str
+    precision: str
+    batch: int
+    threads: int
+    pinned: tuple[int, ...]
+    device: str = "cpu"
+    folder: str = ""
+    graph_sha256: str = ""
+    accuracy: float | None = None
+    artefact_bytes: int | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """How people and plots call it."""
+        return f"{self.engine} {self.name} batch {self.batch}"
+
+    def spec(self) -> dict[str, Any]:
+        """Return what the worker needs, as plain JSON."""
+        return {
+            "host": self.host, "engine": self.engine, "batch": self.batch, "threads": self.threads,
+            "pinned": list(self.pinned), "device": self.device, "folder": self.folder, "source": dict(self.source),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PointOptions:
+    """What the command line says about all points."""
+
+    batches: tuple[int, ...]
+    threads: int
+    pinned: tuple[int, ...]
+    device: str
+    weights: Path | None
+
+
+def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]:
+    """Return the artefact's own points. Raises InputError for a batch size that its graph does not take."""
+    manifest = artefact.manifest
+    fixed = manifest.inputs[0].shape[0]
+    wrong = [size for size in options.batches if fixed not in (-1, size)]
+    if wrong:
+        raise InputError(f"{artefact.name} takes batches of {fixed} only, not {wrong[0]}; give --batch {fixed}")
+    return [
+        Point(
+            engine=engine_of_format(manifest.format),
+            name=artefact.name,
+            host="session",
+            precision=manifest.precision,
+            batch=size,
+            threads=options.threads,
+            pinned=options.pinned,
+            device=options.device,
+            folder=str(artefact.folder.resolve()),
+            graph_sha256=manifest.files[GRAPH_FILE].sha256,
+            accuracy=manifest.verification.get("accuracy_exported"),
+            artefact_bytes=artefact.total_bytes,
+        )
+        for size in options.batches
+    ]
+
+
+def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> list[Point]:
+    """Return eager PyTorch's points: one network per source of the artefacts, however many forms it has.
+
+    An artefact made from an .onnx file has no eager form; that is said, and it is measured without one.
+    """
+    points: dict[str, list[Point]] = {}
+    for artefact in artefacts:
+        manifest, source = artefact.manifest, dict(artefact.manifest.source)
+        if source["kind"] == "onnx":
+            note(f"{artefact.name} was made from an .onnx file: there is no eager baseline for it")
+            continue
+        if source["kind"] == "model":
+            source["weights"] = str(_weights_of(artefact, options.weights).resolve())
+        name = f"{manifest.name}{f'-{manifest.dataset}' if manifest.dataset else ''}"
+        points[name] = [
+            Point(
+                engine="eager",
+                name=name,
+                host="eager",
+                precision="fp32",
+                batch=size,
+                threads=options.threads,
+                pinned=options.pinned,
+                folder=str(artefact.folder.resolve()),
+                graph_sha256=manifest.files[GRAPH_FILE].sha256,
+                accuracy=manifest.verification.get("accuracy_reference"),
+                artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
+                source=source,
+            )
+            for size in options.batches
+        ]
+    return [point for group in points.values() for point in group]
+
+
+def reference_point(pinned: tuple[int, ...]) -> Point:
+    """Return the reference kernel's point: one thread, on the first of the pinned cores."""
+    return Point("reference", "kernel", "reference", "fp32", 1, 1, pinned[:1])
+
+
+def _weights_of(artefact: Artefact, given: Path | None) -> Path:
+    """Find the weights that an artefact was exported from, by their hash."""
+    wanted = artefact.manifest.source["weights_sha256"]
+    model = model_from_name(artefact.manifest.source["model"])
+    where = given or DEFAULT_FOLDER
+    candidates = sorted(where.glob(f"{model.name}-*{SUFFIX}")) if where.is_dir() else [where]
+    for path in candidates:
+        if path.is_file() and sha256_of_file(path) == wanted:
+            return path
+    raise InputError(
+        f"the eager baseline needs the weights that {artefact.name} was exported from, and {where} does not hold them; "
+        "name them with --weights, export again, or leave the baseline out with --baseline none"
+    )

@@ -1,0 +1,124 @@
+"""report.json: the record of a run, written with a checksum of its samples, and read with suspicion.
+
+A report is a plain dictionary in the shape of SCHEMAS' report.json: what people and scripts read is what we read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeline.errors import InputError
+from edgeline.files import write_atomically
+from edgeline_bench import figures
+from edgeline_bench.engines.reference import NAME as REFERENCE_NAME
+from edgeline_bench.rounds import Measured, Run
+
+# History of the schema:
+# 1  2026-11  the first. `roofline` and `speed_of_light_s` are null and `layers` empty: not measured yet.
+SCHEMA_VERSION = 1
+Report = dict[str, Any]
+
+
+def report_from_run(
+    run: Run, protocol: Mapping[str, Any], fingerprint: Mapping[str, Any], invalid_reasons: list[str]
+) -> Report:
+    """Put a run into the shape of report.json."""
+    results = [_result(measured) for measured in run.measured]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "valid": not invalid_reasons,
+        "invalid_reasons": invalid_reasons,
+        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "protocol": {
+            **protocol,
+            "elapsed_s": round(run.elapsed_s, 3),
+            "foreign_load": run.foreign_load,
+            "clock_overhead_s": run.reference.ready["clock_overhead_s"],
+        },
+        "fingerprint": dict(fingerprint),
+        "reference_kernel": {"name": REFERENCE_NAME, "round_medians_s": run.reference.round_medians_s},
+        "roofline": None,
+        "results": results,
+        "samples_sha256": samples_sha256(results),
+    }
+
+
+def _result(measured: Measured) -> dict[str, Any]:
+    point = measured.point
+    samples = [sample for samples in measured.rounds_s for sample in samples]
+    ready = measured.ready
+    return {
+        "engine": point.engine,
+        "artefact": point.name,
+        "graph_sha256": point.graph_sha256,
+        "precision": point.precision,
+        "scenario": "single-stream",
+        "batch": point.batch,
+        "threads": point.threads,
+        "device": point.device,
+        "latency_s": {f"p{percent}": figures.percentile_s(samples, percent) for percent in (50, 90, 99)},
+        "throughput_per_s": point.batch * measured.calls / measured.elapsed_s,
+        "calls": measured.calls,
+        "round_medians_s": measured.round_medians_s,
+        "samples_s": samples,
+        "samples_per_round": [len(samples) for samples in measured.rounds_s],
+        "cold_start_s": ready["cold_start_s"],
+        "memory_bytes": {**ready["memory_bytes"], "peak": measured.peak_bytes},
+        "artefact_bytes": point.artefact_bytes,
+        "accuracy": point.accuracy,
+        "layers": [],
+        "speed_of_light_s": None,
+    }
+
+
+def samples_sha256(results: Iterable[Mapping[str, Any]]) -> str:
+    """Return the SHA-256 over all raw samples, in order: a hand-edited or truncated report does not match it."""
+    digest = hashlib.sha256()
+    for result in results:
+        digest.update(json.dumps([result["engine"], result["artefact"], result["batch"], result["samples_s"]]).encode())
+    return digest.hexdigest()
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write report.json, whole or not at all. Raises OSError."""
+    write_atomically(path, json.dumps(report) + "\n")
+
+
+def read_report(path: Path) -> Report:
+    """Read and check a report. Raises InputError when it is missing, damaged, edited or of another schema."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no report {path}; benchmark-model ARTEFACT --out {path} writes one") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is no report: {error}") from None
+    if not isinstance(report, dict) or "schema_version" not in report:
+        raise InputError(f"{path} is no report of benchmark-model: it has no schema_version")
+    if report["schema_version"] != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema_version {report['schema_version']!r}, this edgeline reads {SCHEMA_VERSION}")
+    try:
+        found = samples_sha256(report["results"])
+        complete = {"protocol", "fingerprint", "reference_kernel", "valid", "invalid_reasons"} <= report.keys()
+        medians = all(len(r["round_medians_s"]) == len(r["samples_per_round"]) for r in report["results"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error} is missing or of the wrong kind; run benchmark-model again") from None
+    if found != report.get("samples_sha256") or not complete or not medians:
+        raise InputError(f"{path} is damaged or was edited: its samples do not match its checksum; run benchmark-model again")
+    _check_medians(path, report)
+    return report
+
+
+def _check_medians(path: Path, report: Report) -> None:
+    """The verdicts rest on the rounds' medians: they must follow from the samples."""
+    for result in report["results"]:
+        start = 0
+        for count, median in zip(result["samples_per_round"], result["round_medians_s"], strict=True):
+            if count < 1 or statistics.median(result["samples_s"][start : start + count]) != median:
+                raise InputError(f"{path} was edited: a median does not follow from its samples; run benchmark-model again")
+            start += count

@@ -1,0 +1,124 @@
+"""A report as tables of text: made once, for the terminal, the Markdown and the page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeline_bench import figures, units
+from edgeline_bench.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A heading and cells of text. The first `left` columns are words, the others figures."""
+
+    title: str
+    heading: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    left: int
+    note: str = ""
+
+
+def latency_table(report: Report) -> Table:
+    """Latency percentiles, throughput and the ratio to eager at the same batch size."""
+    heading = ("engine", "artefact", "batch", "p50", "p90", "p99", "throughput", "eager / this")
+    cells = tuple(
+        (
+            r["engine"], r["artefact"], str(r["batch"]),
+            *(units.seconds(r["latency_s"][key]) for key in ("p50", "p90", "p99")),
+            units.rate(r["throughput_per_s"]), _ratio_text(speedup(report, r)),
+        )
+        for r in report["results"]
+    )  # fmt: skip
+    withheld = sorted(
+        {
+            f"p{p} needs {n} calls"
+            for p, n in figures.MIN_SAMPLES.items()
+            for r in report["results"]
+            if r["latency_s"].get(f"p{p}", 0) is None
+        }
+    )
+    note = f"Withheld (-): {', '.join(withheld)}." if withheld else ""
+    return Table("Latency and throughput", heading, cells, 2, note)
+
+
+def start_table(report: Report) -> Table:
+    """Process start to first logits, resident memory, size and accuracy."""
+    heading = ("engine", "artefact", "batch", "import", "load", "first call", "start to logits", "memory loaded", "peak memory",
+               "size", "accuracy")  # fmt: skip
+    cells = tuple(
+        (
+            r["engine"], r["artefact"], str(r["batch"]),
+            *(units.seconds(r["cold_start_s"][key]) for key in ("import", "load", "first")),
+            units.seconds(sum(r["cold_start_s"].values())),
+            units.megabytes(r["memory_bytes"]["load"]), units.megabytes(r["memory_bytes"]["peak"]),
+            units.megabytes(r["artefact_bytes"]), "-" if r["accuracy"] is None else f"{r['accuracy']:.4f}",
+        )
+        for r in report["results"]
+    )  # fmt: skip
+    return Table("Start, memory and size", heading, cells, 2, "Each row is a process of its own.")
+
+
+def facts_table(report: Report) -> Table:
+    """The machine and the protocol."""
+    machine, protocol = report["fingerprint"], report["protocol"]
+    spread = figures.relative_spread(report["reference_kernel"]["round_medians_s"])
+    facts = (
+        ("cpu", f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores usable"),
+        ("isa", " ".join(machine["isa"]) or "-"),
+        ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
+        ("gpu", machine["gpu"] or "none"),
+        ("system", f"{machine['os']}, Python {machine['python']}, governor {machine['governor'] or 'not readable here'}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
+        ("load average before", f"{machine['load_average']:.2f}"),
+        ("protocol", f"mode {protocol['mode']}, {protocol['rounds']} interleaved rounds of {protocol['slot_s']:.3g} s each, "
+                     f"{protocol['threads']} thread(s) on core(s) {', '.join(map(str, protocol['pinned'])) or 'any'}"),
+        ("clock", f"adds {units.seconds(protocol['clock_overhead_s'])} to each call"),
+        ("reference kernel", f"{report['reference_kernel']['name']}; spread between rounds {spread:.1%}"),
+        ("other processes", "not readable here" if protocol["foreign_load"] is None
+         else f"used {protocol['foreign_load']:.1%} of a core meanwhile"),
+        ("created", report["created"]),
+    )  # fmt: skip
+    return Table("Machine and protocol", ("what", "found"), facts, 2)
+
+
+def verdict_line(report: Report) -> str:
+    """Say in one line whether the report is VALID, and if not, why."""
+    return "VALID" if report["valid"] else "INVALID: " + "; ".join(report["invalid_reasons"])
+
+
+def speedup(report: Report, result: dict[str, Any]) -> float | None:
+    """Return eager's median time over this row's, at the same batch size; None for eager and where there is none."""
+    if result["engine"] == "eager":
+        return None
+    for other in report["results"]:
+        same = ("graph_sha256", "batch", "scenario")
+        if other["engine"] == "eager" and all(other[key] == result[key] for key in same):
+            return float(other["latency_s"]["p50"] / result["latency_s"]["p50"])
+    return None
+
+
+def plain_text(table: Table) -> str:
+    """Lay a table out in columns for a terminal."""
+    lines = [table.heading, *table.cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.heading))]
+    text = [_plain_line(line, widths, table.left) for line in lines]
+    return "\n".join([*text, *([table.note] if table.note else [])])
+
+
+def markdown(table: Table) -> str:
+    """Write a table in Markdown, with its title and note."""
+    rule = ["---" if i < table.left else "---:" for i in range(len(table.heading))]
+    lines = [f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in (table.heading, rule, *table.cells))]
+    return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
+
+
+def _plain_line(line: Sequence[str], widths: Sequence[int], left: int) -> str:
+    padded = (cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+    return "  ".join(padded).rstrip()
+
+
+def _ratio_text(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"

@@ -1,0 +1,27 @@
+"""Seconds, bytes and rates as people read them. Inside, all is seconds and bytes; this is the edge."""
+
+from __future__ import annotations
+
+
+def seconds(value: float | None, digits: int = 3) -> str:
+    """Format seconds with a fitting unit: `31.4 us`, `2.44 s`; `-` for None."""
+    if value is None:
+        return "-"
+    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= factor:
+            return f"{value / factor:.{digits}g} {unit}" if value < 1000 * factor else f"{value / factor:,.0f} {unit}"
+    return f"{value * 1e9:.{digits}g} ns"
+
+
+def megabytes(value: float | None) -> str:
+    """Format bytes as MB (10^6 bytes); `-` for None."""
+    if value is None:
+        return "-"
+    return f"{value / 1e6:,.2f} MB" if value < 1e7 else f"{value / 1e6:,.0f} MB"
+
+
+def rate(value: float | None) -> str:
+    """Format a number per second with thousands separators; `-` for None."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}/s" if value >= 100 else f"{value:.3g}/s"

@@ -1,0 +1,98 @@
+"""A worker: a process that hosts one engine at one batch size, and measures it when told to.
+
+Started by edgeline_bench.worker_handle as `python -m edgeline_bench.worker`, with the spec as JSON in its argument.
+It speaks JSON, a line each: first `{"ready": ...}`, then an answer to each order on stdin. Before the engine it imports
+the standard library only, so that what it reports of import time and memory is the engine's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, TextIO
+
+from edgeline_bench import clock, procfs
+from edgeline_bench.engines import engine_from_spec
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Host the engine until stdin closes."""
+    spec: dict[str, Any] = json.loads(sys.argv[1])
+    answers = _claim_stdout()
+    _die_with_parent()
+    if spec["pinned"]:
+        os.sched_setaffinity(0, spec["pinned"])
+    try:
+        call, ready = _start(spec)
+        _say(answers, {"ready": ready})
+        for line in sys.stdin:
+            order = json.loads(line)
+            slot = clock.measure(call, order["slot_s"])
+            memory = procfs.memory_of()
+            _say(
+                answers,
+                {
+                    "samples_s": slot.samples_s,
+                    "calls": slot.calls,
+                    "elapsed_s": slot.elapsed_s,
+                    "peak_bytes": memory and memory.peak,
+                },
+            )
+    except Exception as error:  # noqa: BLE001 - the parent raises it again, as what it is
+        _say(answers, {"error": str(error) or type(error).__name__, "kind": type(error).__name__})
+        return int(getattr(error, "exit_code", 1))
+    return 0
+
+
+def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Bring the engine up stage by stage; return its call and what each stage took."""
+    engine = engine_from_spec(spec)
+    engine.import_packages()
+    imported, memory_imported = time.monotonic(), procfs.memory_of()
+    engine.load()
+    loaded, memory_loaded = time.monotonic(), procfs.memory_of()
+    call = engine.prepare()
+    prepared = time.monotonic()
+    call()
+    first = time.monotonic()
+    return call, {
+        "cold_start_s": {
+            "import": imported - spec["spawned_at"],
+            "load": loaded - imported,
+            "first": first - prepared,
+        },
+        "memory_bytes": {
+            "import": memory_imported and memory_imported.resident,
+            "load": memory_loaded and memory_loaded.resident,
+        },
+        "clock_overhead_s": clock.overhead_s(),
+    }
+
+
+def _claim_stdout() -> TextIO:
+    """Keep stdout for answers: what an engine prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _say(answers: TextIO, record: dict[str, Any]) -> None:
+    answers.write(json.dumps(record) + "\n")
+    answers.flush()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies: a stopped worker would not notice by itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

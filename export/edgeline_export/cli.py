@@ -1,0 +1,157 @@
+"""The command `export-model`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeline.artefact import Artefact
+from edgeline.command import Parser, note, run_command
+from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
+from edgeline.manifest import BatchRange
+from edgeline_export.subject import Subject, SubjectRequest
+from edgeline_train.data.datasets import DATASETS, dataset_from_name
+from edgeline_train.models import MODELS, model_from_name
+
+EPILOG = """SUBJECT is one of
+  a network of train-model --list, with its trained weights
+  a path to an .onnx file
+  package.module:factory, a function or class that returns a torch module
+
+examples:
+  export-model lenet --format onnx
+  export-model net.onnx --samples inputs.npz
+  export-model mypackage.nets:SmallNet --input-shape 1,28,28 --dataset mnist-10k"""
+
+DEFAULT_OUT = Path("artifacts")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(_parser(), _body, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("export-model", "Export a network to an artefact that a device can load, and verify it.", EPILOG)
+    parser.add_argument("subject", metavar="SUBJECT", nargs="?", help="what to export")
+    parser.add_argument("--format", default="onnx", metavar="NAME", help="a format of --list-formats")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help="the precision in the graph")
+    parser.add_argument("--list-formats", action="store_true", help="list the formats, and whether they work here")
+    parser.add_argument("--weights", type=Path, metavar="PATH", help="a weights file, or the folder to look in (weights)")
+    parser.add_argument("--dataset", metavar="NAME", help=f"whose test split judges the export: {', '.join(DATASETS)}")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the data set's files are")
+    parser.add_argument("--samples", type=Path, metavar="FILE", help=".npz with `inputs` and, optionally, `labels`")
+    parser.add_argument("--input-shape", type=_shape, metavar="C,H,W", help="of a factory's module, without the batch")
+    parser.add_argument("--name", metavar="NAME", help="of the artefact, instead of the subject's own")
+    parser.add_argument(
+        "--batch", type=_batch_range, default=BatchRange(), metavar="MIN:OPT:MAX", help="batch sizes to verify (1:8:64)"
+    )
+    parser.add_argument(
+        "--max-drop", type=float, default=0.01, metavar="SHARE", help="accuracy that may be lost before the export fails"
+    )
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    return parser
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(","))
+    if min(sizes) < 1:
+        raise ValueError(text)
+    return sizes
+
+
+def _batch_range(text: str) -> BatchRange:
+    sizes = [int(part) for part in text.split(":")]
+    if len(sizes) == 1:
+        sizes *= 3
+    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+        raise argparse.ArgumentTypeError(f"expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, got {text}")
+    return BatchRange(*sizes)
+
+
+def _body(args: argparse.Namespace) -> None:
+    _need_packages()
+    from edgeline_export.formats import FORMATS, format_from_name
+    from edgeline_export.formats.interface import ExportRequest
+
+    if args.list_formats:
+        rows = [
+            {"format": f.name, "precisions": f.precisions, "summary": f.summary, "available": f.availability().available,
+             "why_not": f.availability().why, "install": f.availability().install}
+            for f in FORMATS.values()
+        ]  # fmt: skip
+        return _print_formats(rows, args.json)
+    chosen = format_from_name(args.format)
+    if args.precision not in chosen.precisions:
+        raise UnknownNameError(f"precision of format {chosen.name}", args.precision, chosen.precisions)
+    if not 0 <= args.max_drop <= 1:
+        raise InputError(f"--max-drop is a share between 0 and 1, got {args.max_drop}")
+    state = chosen.availability()
+    if not state.available:
+        raise MissingCapabilityError(f"format {chosen.name} cannot be written here: {state.why}: {state.install}")
+    subject = _subject(args)
+    artefact = chosen.export(subject, ExportRequest(args.precision, args.out, args.batch, args.max_drop))
+    if args.json:
+        print(json.dumps({"artefact": str(artefact.folder), "manifest": json.loads(artefact.manifest.to_json())}, indent=2))
+        return None
+    return _print_artefact(artefact)
+
+
+def _subject(args: argparse.Namespace) -> Subject:
+    """Find out what SUBJECT is, and load it."""
+    if args.subject is None:
+        raise InputError(f"name what to export: {', '.join(MODELS)}, an .onnx file, or package.module:factory")
+    if args.dataset is not None:
+        dataset_from_name(args.dataset)
+    request = SubjectRequest(
+        args.subject, args.weights, args.dataset, args.data_root, args.samples, args.input_shape, args.name, args.batch
+    )
+    if args.subject.endswith(".onnx"):
+        from edgeline_export.onnx_source import subject_from_onnx
+
+        return subject_from_onnx(Path(args.subject), request)
+    from edgeline_export.torch_source import subject_from_factory, subject_from_model
+
+    if ":" in args.subject:
+        return subject_from_factory(request)
+    return subject_from_model(model_from_name(args.subject), request)
+
+
+def _print_formats(rows: list[dict[str, object]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        precisions = ", ".join(row["precisions"]) if isinstance(row["precisions"], tuple) else ""
+        state = "available" if row["available"] else f"not available: {row['why_not']} -> {row['install']}"
+        print(f"{row['format']:<9} {precisions:<12} {row['summary']} ({state})")
+
+
+def _print_artefact(artefact: Artefact) -> None:
+    check = artefact.manifest.verification
+    if check["accuracy_exported"] is None:
+        note(f"no labelled data: accuracy is not known; outputs were compared on {check['data']}")
+        figure = f"top-1 agreement {check['top1_agreement']:.4f}"
+    else:
+        low, high = check["drop_ci95"]
+        figure = (
+            f"accuracy {check['accuracy_exported']:.4f} (source {check['accuracy_reference']:.4f}, "
+            f"drop {check['drop']:.4f}, 95 % interval {low:.4f} to {high:.4f})"
+        )
+    print(f"{artefact.folder}: {figure}, largest difference {check['max_abs_diff']:.2g}")
+
+
+def _need_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingCapabilityError(f"exporting needs {error.name or error}: pip install 'edgeline[export]'") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

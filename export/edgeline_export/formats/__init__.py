@@ -1,0 +1,19 @@
+"""The formats that a network can be exported to: one module each, in a literal table.
+
+Adding a format: its module here (a class with the members of Format), its line in FORMATS, its test.
+"""
+
+from __future__ import annotations
+
+from edgeline.errors import UnknownNameError
+from edgeline_export.formats.interface import Format
+from edgeline_export.formats.onnx import OnnxFormat
+
+FORMATS: dict[str, Format] = {"onnx": OnnxFormat()}
+
+
+def format_from_name(name: str) -> Format:
+    """Look a format up. Raises UnknownNameError, which lists the nearest names."""
+    if name not in FORMATS:
+        raise UnknownNameError("format", name, FORMATS)
+    return FORMATS[name]

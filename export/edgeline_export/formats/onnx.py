@@ -1,0 +1,70 @@
+"""`onnx`: the graph itself, for ONNX Runtime and everything else that reads ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from edgeline.artefact import GRAPH_FILE, SELFTEST_FILE, Artefact
+from edgeline.backends.onnxruntime import OnnxRuntimeSession
+from edgeline.manifest import Manifest
+from edgeline_export.formats.interface import Availability, ExportRequest
+from edgeline_export.graph import check_precision, coverage_of, inputs_of, outputs_of
+from edgeline_export.subject import Subject
+from edgeline_export.verify import verify
+from edgeline_export.writer import (
+    SELFTEST_SAMPLES,
+    artefact_folder_name,
+    now_utc,
+    selftest_bytes,
+    versions_of,
+    write_artefact,
+)
+
+
+class OnnxFormat:
+    """Writes model.onnx and verifies it with the session that a device will use."""
+
+    name = "onnx"
+    summary = "ONNX graph, opset 20, free batch; runs on ONNX Runtime"
+    precisions: tuple[str, ...] = ("fp32",)
+
+    def availability(self) -> Availability:
+        """Say that it can be written: what it needs, export-model needs too."""
+        return Availability(True)
+
+    def export(self, subject: Subject, request: ExportRequest) -> Artefact:
+        """Check the precision, write, verify, and put in place."""
+        graph = subject.graph
+        coverage = coverage_of(graph)
+        check_precision(coverage, request.precision)
+        folder = request.out / artefact_folder_name(subject.name, subject.dataset, request.precision, self.name)
+        draft = Manifest(
+            name=subject.name,
+            dataset=subject.dataset,
+            precision=request.precision,
+            format=self.name,
+            build="built",
+            created=now_utc(),
+            versions=versions_of("onnx", "onnxruntime", "torch"),
+            files={},
+            inputs=inputs_of(graph),
+            outputs=outputs_of(graph),
+            batch=request.batch,
+            preprocessing=subject.preprocessing,
+            labels=subject.labels,
+            source=subject.source,
+            verification={},
+            precision_coverage={"source": "graph", "macs": coverage.macs, "weights": coverage.weights},
+        )
+
+        def finish(unfinished: Artefact) -> tuple[Manifest, Mapping[str, bytes]]:
+            with OnnxRuntimeSession(unfinished, "cpu", threads=2) as session:
+                judged = verify(
+                    subject, session.infer, session.engine, request.precision, request.batch, request.max_drop
+                )
+            inputs = subject.samples.batch(0, SELFTEST_SAMPLES)
+            selftest = selftest_bytes(inputs, judged.outputs[: len(inputs)], judged.tolerance)
+            return replace(unfinished.manifest, verification=judged.verification.to_record()), {SELFTEST_FILE: selftest}
+
+        return write_artefact(folder, draft, {GRAPH_FILE: graph.SerializeToString(deterministic=True)}, finish)

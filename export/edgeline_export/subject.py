@@ -1,0 +1,49 @@
+"""What is exported: a graph, the source it came from, and the inputs it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+
+from edgeline.manifest import BatchRange, Preprocessing
+from edgeline_export.samples import Samples
+
+Reference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRequest:
+    """What the command line says about the subject."""
+
+    subject: str
+    weights: Path | None
+    dataset: str | None
+    data_root: Path | None
+    samples: Path | None
+    input_shape: tuple[int, ...] | None
+    name: str | None
+    batch: BatchRange
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network on its way to an artefact.
+
+    `graph` is clean and in float32 (edgeline_export.graph); `reference` computes the source's own outputs, from
+    [n, ...] to [n, ...]; `reference_engine` names what computes them.
+    """
+
+    name: str
+    dataset: str | None
+    graph: onnx.ModelProto
+    reference: Reference
+    reference_engine: str
+    samples: Samples
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...] | None
+    source: Mapping[str, Any]

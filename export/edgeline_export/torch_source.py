@@ -1,0 +1,140 @@
+"""Subjects that are torch modules: registered networks with trained weights, and factories of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from edgeline.errors import InputError
+from edgeline.files import sha256_of_file
+from edgeline.manifest import Preprocessing, TensorSpec
+from edgeline_export.factory import module_from_factory
+from edgeline_export.graph import OPSET, clean_graph, one_line
+from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
+from edgeline_export.subject import Reference, Subject, SubjectRequest
+from edgeline_train.data import dataset_from_name, preprocessing_for
+from edgeline_train.models import Model
+from edgeline_train.models.weights import find_weights, load_weights
+
+
+def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
+    """Load a registered network's trained weights; judge it on the test split of the data set they were trained on."""
+    path = find_weights(model, request.weights, request.dataset)
+    network = model.build()
+    info = load_weights(path, network, model)
+    dataset = dataset_from_name(info.dataset)
+    if request.dataset not in (None, info.dataset):
+        raise InputError(f"{path} was trained on {info.dataset}, not on {request.dataset}")
+    size = preprocessing_for(dataset, model.input_shape).resize
+    preprocessing = Preprocessing(size, 1 / 255, (info.mean,), (info.std,))
+    if request.samples is not None:
+        samples = samples_from_file(request.samples, _spec(model.input_shape))
+    else:
+        samples = samples_from_dataset(dataset, request.data_root, preprocessing, model.input_shape)
+    return Subject(
+        name=request.name or model.name,
+        dataset=info.dataset,
+        graph=graph_from_module(network, model.input_shape),
+        reference=eager_reference(network),
+        reference_engine="eager",
+        samples=samples,
+        preprocessing=preprocessing,
+        labels=info.labels,
+        source={
+            "kind": "model",
+            "model": model.name,
+            "weights_sha256": sha256_of_file(path),
+            "recipe": info.recipe,
+            "accuracy": info.accuracy,
+        },
+    )
+
+
+def subject_from_factory(request: SubjectRequest) -> Subject:
+    """Call `package.module:factory`, looked for in the current folder too, for a torch module."""
+    network = module_from_factory(request.subject)
+    shape = request.input_shape or getattr(network, "input_shape", None)
+    if shape is None and request.samples is not None:
+        shape = samples_from_file(request.samples, None).array.shape[1:]
+    if shape is None:
+        raise InputError(
+            f"the input shape of {request.subject} is not known: give --input-shape 1,28,28 or --samples FILE.npz"
+        )
+    shape = tuple(int(size) for size in shape)
+    samples = samples_for(_spec(shape), request.samples, request.dataset, request.data_root)
+    return Subject(
+        name=request.name or request.subject.partition(":")[2].lower(),
+        dataset=request.dataset,
+        graph=graph_from_module(network, shape),
+        reference=eager_reference(network),
+        reference_engine="eager",
+        samples=samples,
+        preprocessing=samples.preprocessing,
+        labels=samples.label_names,
+        source={"kind": "factory", "factory": request.subject, "weights_sha256": None, "recipe": None, "accuracy": None},
+    )
+
+
+def _spec(shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec("input", (-1, *shape), "float32")
+
+
+def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Export a module that takes float32 [N, *input_shape] to a clean graph with a free batch.
+
+    Raises InputError, with torch's own words, when torch cannot export it.
+    """
+    network.eval()
+    example = torch.zeros(2, *input_shape)
+    try:
+        with _quiet(), torch.inference_mode(False):
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        raise InputError(f"torch cannot export this network to ONNX: {one_line(Exception(str(cause)))}") from None
+    assert program is not None
+    return clean_graph(program.model_proto)
+
+
+def eager_reference(network: nn.Module) -> Reference:
+    """Return a function that runs the module as it is, on the CPU."""
+
+    def run(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        with torch.inference_mode():
+            result: npt.NDArray[Any] = network(torch.from_numpy(batch)).numpy()
+            return result
+
+    return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's exporter from printing: what it warns of is about its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,153 @@
+"""The gate: an export that is not as good as its source is not written.
+
+It runs every sample through the source and through the exported form and compares. It does not repair anything and
+has no off switch; `--max-drop` says how much may be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeline.command import note
+from edgeline.errors import GateError
+from edgeline.manifest import BatchRange
+from edgeline_export.paired import paired_accuracy
+from edgeline_export.subject import Reference, Subject
+
+DEFAULT_MAX_DROP = 0.01
+# The largest difference of a logit that the same arithmetic in another order explains, relative to the largest logit.
+RELATIVE_TOLERANCE = {"fp32": 1e-4}
+_CHUNK = 64
+_NOTE_EVERY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the gate found; SCHEMAS of the manifest's `verification`. None where there are no labels."""
+
+    engine: str
+    reference_engine: str
+    data: str
+    samples: int
+    max_abs_diff: float
+    top1_agreement: float
+    accuracy_reference: float | None
+    accuracy_exported: float | None
+    drop: float | None
+    drop_ci95: tuple[float, float] | None
+    mcnemar_p: float | None
+    max_drop: float
+
+    def to_record(self) -> Mapping[str, Any]:
+        """Return the manifest's record."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verification with the exported form's outputs on all samples, and the tolerance that held."""
+
+    verification: Verification
+    outputs: npt.NDArray[Any]
+    tolerance: float
+
+
+def verify(subject: Subject, exported: Reference, engine: str, precision: str, batch: BatchRange, max_drop: float) -> Judged:
+    """Run all samples through source and export; raise GateError when the export is not good enough.
+
+    `exported` computes the exported form's outputs. The batch sizes min, opt and max are each run once, so that a
+    shape that was frozen on the way shows now and not on the device.
+    """
+    fixed = batch.max if batch.min == batch.max else None
+    before = _outputs(subject, subject.reference, fixed, f"source ({subject.reference_engine})")
+    after = _outputs(subject, exported, fixed, f"export ({engine})")
+    _check_shapes(before, after)
+    if not np.isfinite(after).all():
+        bad = int((~np.isfinite(after)).reshape(len(after), -1).any(axis=1).sum())
+        raise GateError(f"the export gives NaN or infinity for {bad} of {len(after)} samples; nothing was written")
+    tolerance = RELATIVE_TOLERANCE[precision] * max(1.0, float(np.abs(before).max()))
+    difference = float(np.abs(after.astype(np.float64) - before).max())
+    _check_batches(subject, exported, after, batch, tolerance)
+    right_class = before.reshape(len(before), -1).argmax(axis=1), after.reshape(len(after), -1).argmax(axis=1)
+    labels = subject.samples.labels
+    pair = None if labels is None else paired_accuracy(right_class[0] == labels, right_class[1] == labels)
+    result = Verification(
+        engine=engine,
+        reference_engine=subject.reference_engine,
+        data=subject.samples.data,
+        samples=len(before),
+        max_abs_diff=difference,
+        top1_agreement=float(np.mean(right_class[0] == right_class[1])),
+        accuracy_reference=pair and pair.reference,
+        accuracy_exported=pair and pair.other,
+        drop=pair and pair.drop,
+        drop_ci95=pair and pair.drop_ci95,
+        mcnemar_p=pair and pair.mcnemar_p,
+        max_drop=max_drop,
+    )
+    _judge(result, tolerance, precision)
+    return Judged(result, after, tolerance)
+
+
+def _judge(result: Verification, tolerance: float, precision: str) -> None:
+    if result.drop is not None and result.drop > max_drop_slack(result.max_drop):
+        raise GateError(
+            f"accuracy falls from {result.accuracy_reference:.4f} to {result.accuracy_exported:.4f} on {result.data}, "
+            f"{result.drop:.4f} where {result.max_drop} is allowed; nothing was written (--max-drop raises the limit)"
+        )
+    if result.max_abs_diff > tolerance:
+        raise GateError(
+            f"a logit differs by {result.max_abs_diff:.3g} from the source's where {precision} allows {tolerance:.3g}; "
+            "nothing was written"
+        )
+    if result.drop is None and 1 - result.top1_agreement > max_drop_slack(result.max_drop):
+        raise GateError(
+            f"the export agrees with its source on {result.top1_agreement:.4f} of {result.data}, "
+            f"at least {1 - result.max_drop} is asked for; nothing was written (--max-drop raises the limit)"
+        )
+
+
+def max_drop_slack(max_drop: float) -> float:
+    """Return the limit with room for the rounding of a quotient: 20 of 2,000 is not above 0.01."""
+    return max_drop + 1e-12
+
+
+def _outputs(subject: Subject, run: Reference, fixed: int | None, what: str) -> npt.NDArray[Any]:
+    """Run all samples in chunks; a fixed batch size gets its last chunk filled up with the last sample."""
+    step, pieces, count = fixed or _CHUNK, [], len(subject.samples)
+    note(f"running {count:,} samples ({subject.samples.data}) through the {what}")
+    for start in range(0, count, step):
+        batch = subject.samples.batch(start, min(start + step, count))
+        missing = step - len(batch) if fixed else 0
+        if missing:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        pieces.append(run(batch)[: step - missing])
+        if count > _NOTE_EVERY and (start // step) % max(1, _NOTE_EVERY // step) == 0 and start:
+            note(f"  {start:,} of {count:,}")
+    return np.concatenate(pieces)
+
+
+def _check_shapes(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> None:
+    if before.shape != after.shape:
+        raise GateError(f"the export gives {list(after.shape)}, its source {list(before.shape)}; nothing was written")
+    if not np.isfinite(before).all():
+        raise GateError("the source itself gives NaN or infinity on these samples; nothing was written")
+
+
+def _check_batches(
+    subject: Subject, exported: Reference, expected: npt.NDArray[Any], batch: BatchRange, tolerance: float
+) -> None:
+    for size in sorted({batch.min, batch.opt, batch.max}):
+        index = np.arange(size) % len(subject.samples)
+        inputs = np.concatenate([subject.samples.batch(int(i), int(i) + 1) for i in index])
+        try:
+            found = exported(inputs)
+        except Exception as error:
+            raise GateError(f"the export fails at batch {size}: {str(error).splitlines()[0]}; nothing was written") from error
+        if found.shape != expected[index].shape or not np.allclose(found, expected[index], rtol=0, atol=tolerance):
+            raise GateError(f"the export gives other outputs at batch {size} than at {_CHUNK}; nothing was written")
