@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        "benchmark-model", "Measure artefacts against eager PyTorch, and write a report: JSON, Markdown and a page.", EPILOG
+        "benchmark-model",
+        "Measure artefacts against eager PyTorch, and write a report: JSON, Markdown and a page.",
+        EPILOG,
     )
     parser.add_argument("artefacts", metavar="ARTEFACT", nargs="+", type=Path, help="artefact folders")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="the report (default: a new one in reports/); "
                         ".md and .html are written beside it")  # fmt: skip
-    parser.add_argument("--batch", type=_sizes, metavar="N,N", help="batch sizes (1,8,64, or the one that the graph fixes)")
+    parser.add_argument(
+        "--batch", type=_sizes, metavar="N,N", help="batch sizes (1,8,64, or the one that the graph fixes)"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of one call, for every engine")
-    parser.add_argument("--pin", type=_cores, metavar="CORE,CORE", help="cores to run on (default: the last ones; 'any': none)")
+    parser.add_argument(
+        "--pin", type=_cores, metavar="CORE,CORE", help="cores to run on (default: the last ones; 'any': none)"
+    )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where artefacts run")
     parser.add_argument("--baseline", choices=("eager", "none"), default="eager", help="what to measure beside them")
-    parser.add_argument("--weights", type=Path, metavar="PATH", help="the baseline's weights: a file or a folder (weights)")
-    parser.add_argument("--mode", choices=("quick",), default="quick", help="quick: about --seconds a point, our own clock")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="time for each engine at each batch size")
+    parser.add_argument(
+        "--weights", type=Path, metavar="PATH", help="the baseline's weights: a file or a folder (weights)"
+    )
+    parser.add_argument(
+        "--mode", choices=("quick",), default="quick", help="quick: about --seconds a point, our own clock"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="time for each engine at each batch size"
+    )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="into how many interleaved turns it is cut")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout, without raw samples")
     return parser
@@ -123,6 +136,7 @@ def _new_report_path(artefact: Artefact) -> Path:
 
 def _write(out: Path, report: Report) -> None:
     from edgeline.files import write_atomically
+
     from edgeline_bench.markdown import markdown_from_report
     from edgeline_bench.page import page_from_report
     from edgeline_bench.report import write_report
@@ -146,14 +160,10 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
 
 
 def _need_packages(baseline: str) -> None:
-    try:
-        import plotly  # noqa: F401
-        import rich  # noqa: F401
-
-        if baseline == "eager":
-            import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingCapabilityError(f"benchmarking needs {error.name or error}: pip install 'edgeline[bench]'") from None
+    needed = ["plotly", "rich", *(["torch", "safetensors"] if baseline == "eager" else [])]
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise MissingCapabilityError(f"benchmarking needs {', '.join(missing)}: pip install 'edgeline[bench]'")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def _warm_up(call: Callable[[], object], limit_s: float) -> tuple[int, float]:
     clock = time.perf_counter
     started, calls, previous = clock(), 0, 0.0
     while True:
-        block = []
+        block: list[float] = []
         block_end = clock() + _BLOCK_S
         while not block or (clock() < block_end and len(block) < MAX_SAMPLES):
             before = clock()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from edgeline.errors import NotComparableError
+
 from edgeline_bench import figures
 from edgeline_bench.report import Report
 

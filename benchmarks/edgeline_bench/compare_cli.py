@@ -10,13 +10,14 @@ from pathlib import Path
 
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import EXIT_GATE, EXIT_OK
+
 from edgeline_bench import units
 from edgeline_bench.compare import Row, compare
 from edgeline_bench.report import Report, read_report
 from edgeline_bench.tables import Table, plain_text
 
-EPILOG = """A row's ratio is the new time over the old one, each divided by the reference kernel's time in the same round.
-"slower" or "faster" is said where the whole 95 % interval lies outside the noise.
+EPILOG = """A row's ratio is the new time over the old one, each divided by the reference kernel's time in the
+same round. "slower" or "faster" is said where the whole 95 % interval lies outside the noise.
 
 exit codes: 0 compared, 1 a row is slower than --fail-on-regression allows, 2 the reports are not comparable
 
@@ -34,9 +35,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("compare-reports", "Say, row by row, whether a new report is faster, slower or the same.", EPILOG)
     parser.add_argument("old", metavar="OLD", type=Path, help="a report of benchmark-model")
     parser.add_argument("new", metavar="NEW", type=Path, help="a later one")
-    parser.add_argument("--noise", type=_share, metavar="SHARE", help="differences below it are no difference, e.g. 3%% "
+    parser.add_argument("--noise", type=_share, metavar="SHARE", help="differences below it are none, e.g. 3%% "
                         "(default: what the reports' own rounds show, at least 5%%)")  # fmt: skip
-    parser.add_argument("--fail-on-regression", type=_share, metavar="SHARE", help="exit 1 when a row is called slower by more, e.g. 5%%")
+    parser.add_argument(
+        "--fail-on-regression",
+        type=_share,
+        metavar="SHARE",
+        help="exit 1 when a row is called slower by more, e.g. 5%%",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
 

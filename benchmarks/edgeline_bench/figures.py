@@ -61,5 +61,3 @@ def verdict(old: Sequence[float], new: Sequence[float], noise: float) -> Verdict
     ratio = float(np.median(after) / np.median(before))
     word = "slower" if low > 1 + noise else "faster" if high < 1 / (1 + noise) else "same"
     return Verdict(ratio, (low, high), noise, word)
-
-

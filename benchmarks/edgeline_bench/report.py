@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeline.errors import InputError
 from edgeline.files import write_atomically
+
 from edgeline_bench import figures
 from edgeline_bench.engines.reference import NAME as REFERENCE_NAME
 from edgeline_bench.rounds import Measured, Run
@@ -101,15 +102,21 @@ def read_report(path: Path) -> Report:
     if not isinstance(report, dict) or "schema_version" not in report:
         raise InputError(f"{path} is no report of benchmark-model: it has no schema_version")
     if report["schema_version"] != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema_version {report['schema_version']!r}, this edgeline reads {SCHEMA_VERSION}")
+        raise InputError(
+            f"{path} has schema_version {report['schema_version']!r}, this edgeline reads {SCHEMA_VERSION}"
+        )
     try:
         found = samples_sha256(report["results"])
         complete = {"protocol", "fingerprint", "reference_kernel", "valid", "invalid_reasons"} <= report.keys()
         medians = all(len(r["round_medians_s"]) == len(r["samples_per_round"]) for r in report["results"])
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error} is missing or of the wrong kind; run benchmark-model again") from None
+        raise InputError(
+            f"{path} is damaged: {error} is missing or of the wrong kind; run benchmark-model again"
+        ) from None
     if found != report.get("samples_sha256") or not complete or not medians:
-        raise InputError(f"{path} is damaged or was edited: its samples do not match its checksum; run benchmark-model again")
+        raise InputError(
+            f"{path} is damaged or was edited: its samples do not match its checksum; run benchmark-model again"
+        )
     _check_medians(path, report)
     return report
 
@@ -120,5 +127,7 @@ def _check_medians(path: Path, report: Report) -> None:
         start = 0
         for count, median in zip(result["samples_per_round"], result["round_medians_s"], strict=True):
             if count < 1 or statistics.median(result["samples_s"][start : start + count]) != median:
-                raise InputError(f"{path} was edited: a median does not follow from its samples; run benchmark-model again")
+                raise InputError(
+                    f"{path} was edited: a median does not follow from its samples; run benchmark-model again"
+                )
             start += count

@@ -46,7 +46,8 @@ def latency_table(report: Report) -> Table:
 
 def start_table(report: Report) -> Table:
     """Process start to first logits, resident memory, size and accuracy."""
-    heading = ("engine", "artefact", "batch", "import", "load", "first call", "start to logits", "memory loaded", "peak memory",
+    heading = ("engine", "artefact", "batch", "import", "load", "first call", "start to logits", "memory loaded",
+               "peak memory",
                "size", "accuracy")  # fmt: skip
     cells = tuple(
         (
@@ -70,10 +71,11 @@ def facts_table(report: Report) -> Table:
         ("isa", " ".join(machine["isa"]) or "-"),
         ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
         ("gpu", machine["gpu"] or "none"),
-        ("system", f"{machine['os']}, Python {machine['python']}, governor {machine['governor'] or 'not readable here'}"),
+        ("system", f"{machine['os']}, Python {machine['python']}"),
+        ("governor", machine["governor"] or "not readable here"),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
         ("load average before", f"{machine['load_average']:.2f}"),
-        ("protocol", f"mode {protocol['mode']}, {protocol['rounds']} interleaved rounds of {protocol['slot_s']:.3g} s each, "
+        ("protocol", f"mode {protocol['mode']}, {protocol['rounds']} interleaved rounds of {protocol['slot_s']:.3g} s, "
                      f"{protocol['threads']} thread(s) on core(s) {', '.join(map(str, protocol['pinned'])) or 'any'}"),
         ("clock", f"adds {units.seconds(protocol['clock_overhead_s'])} to each call"),
         ("reference kernel", f"{report['reference_kernel']['name']}; spread between rounds {spread:.1%}"),
@@ -82,6 +84,20 @@ def facts_table(report: Report) -> Table:
         ("created", report["created"]),
     )  # fmt: skip
     return Table("Machine and protocol", ("what", "found"), facts, 2)
+
+
+def headlines(report: Report) -> list[str]:
+    """Say in a sentence for each artefact what it gains over eager PyTorch at the smallest batch measured."""
+    lines = []
+    smallest = min(r["batch"] for r in report["results"])
+    for result in report["results"]:
+        ratio = speedup(report, result)
+        if ratio is not None and result["batch"] == smallest:
+            lines.append(
+                f"{result['artefact']} on {result['engine']} answers in {units.seconds(result['latency_s']['p50'])} "
+                f"(median, batch {smallest}): {ratio:.1f} times as fast as eager PyTorch on {result['threads']} thread(s)."
+            )
+    return lines
 
 
 def verdict_line(report: Report) -> str:
@@ -116,7 +132,9 @@ def markdown(table: Table) -> str:
 
 
 def _plain_line(line: Sequence[str], widths: Sequence[int], left: int) -> str:
-    padded = (cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+    padded = (
+        cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+    )
     return "  ".join(padded).rstrip()
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 
-def seconds(value: float | None, digits: int = 3) -> str:
+def seconds(value: float | None) -> str:
     """Format seconds with a fitting unit: `31.4 us`, `2.44 s`; `-` for None."""
     if value is None:
         return "-"
     for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if value >= factor:
-            return f"{value / factor:.{digits}g} {unit}" if value < 1000 * factor else f"{value / factor:,.0f} {unit}"
-    return f"{value * 1e9:.{digits}g} ns"
+            return f"{_digits(value / factor)} {unit}"
+    return f"{_digits(value * 1e9)} ns"
+
+
+def _digits(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
 
 
 def megabytes(value: float | None) -> str:

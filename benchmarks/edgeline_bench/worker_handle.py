@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from edgeline import errors
+
 from edgeline_bench.points import Point
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -92,7 +93,9 @@ class WorkerHandle:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise errors.ResourceError(f"the worker of {self.point.title} ended without an answer ({_ending(code)}){self._last_words()}")
+            raise errors.ResourceError(
+                f"the worker of {self.point.title} ended without an answer ({_ending(code)}){self._last_words()}"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             kind = getattr(errors, answer["kind"], errors.EdgelineError)

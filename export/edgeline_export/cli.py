@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeline.artefact import Artefact
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
 from edgeline.manifest import BatchRange
-from edgeline_export.subject import Subject, SubjectRequest
 from edgeline_train.data.datasets import DATASETS, dataset_from_name
 from edgeline_train.models import MODELS, model_from_name
+
+from edgeline_export.subject import Subject, SubjectRequest
+
+if TYPE_CHECKING:
+    from edgeline_export.formats.interface import Format
 
 EPILOG = """SUBJECT is one of
   a network of train-model --list, with its trained weights
@@ -39,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", default="onnx", metavar="NAME", help="a format of --list-formats")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="the precision in the graph")
     parser.add_argument("--list-formats", action="store_true", help="list the formats, and whether they work here")
-    parser.add_argument("--weights", type=Path, metavar="PATH", help="a weights file, or the folder to look in (weights)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="PATH", help="a weights file, or the folder to look in (weights)"
+    )
     parser.add_argument("--dataset", metavar="NAME", help=f"whose test split judges the export: {', '.join(DATASETS)}")
     parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the data set's files are")
     parser.add_argument("--samples", type=Path, metavar="FILE", help=".npz with `inputs` and, optionally, `labels`")
@@ -49,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=_batch_range, default=BatchRange(), metavar="MIN:OPT:MAX", help="batch sizes to verify (1:8:64)"
     )
     parser.add_argument(
-        "--max-drop", type=float, default=0.01, metavar="SHARE", help="accuracy that may be lost before the export fails"
+        "--max-drop",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="accuracy that may be lost before the export fails",
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
@@ -78,12 +91,7 @@ def _body(args: argparse.Namespace) -> None:
     from edgeline_export.formats.interface import ExportRequest
 
     if args.list_formats:
-        rows = [
-            {"format": f.name, "precisions": f.precisions, "summary": f.summary, "available": f.availability().available,
-             "why_not": f.availability().why, "install": f.availability().install}
-            for f in FORMATS.values()
-        ]  # fmt: skip
-        return _print_formats(rows, args.json)
+        return _print_formats(list(FORMATS.values()), args.json)
     chosen = format_from_name(args.format)
     if args.precision not in chosen.precisions:
         raise UnknownNameError(f"precision of format {chosen.name}", args.precision, chosen.precisions)
@@ -95,7 +103,8 @@ def _body(args: argparse.Namespace) -> None:
     subject = _subject(args)
     artefact = chosen.export(subject, ExportRequest(args.precision, args.out, args.batch, args.max_drop))
     if args.json:
-        print(json.dumps({"artefact": str(artefact.folder), "manifest": json.loads(artefact.manifest.to_json())}, indent=2))
+        record = {"artefact": str(artefact.folder), "manifest": json.loads(artefact.manifest.to_json())}
+        print(json.dumps(record, indent=2))
         return None
     return _print_artefact(artefact)
 
@@ -120,14 +129,17 @@ def _subject(args: argparse.Namespace) -> Subject:
     return subject_from_model(model_from_name(args.subject), request)
 
 
-def _print_formats(rows: list[dict[str, object]], as_json: bool) -> None:
+def _print_formats(formats: Sequence[Format], as_json: bool) -> None:
+    rows = [
+        {"format": f.name, "summary": f.summary, "precisions": list(f.precisions), **asdict(f.availability())}
+        for f in formats
+    ]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    for row in rows:
-        precisions = ", ".join(row["precisions"]) if isinstance(row["precisions"], tuple) else ""
-        state = "available" if row["available"] else f"not available: {row['why_not']} -> {row['install']}"
-        print(f"{row['format']:<9} {precisions:<12} {row['summary']} ({state})")
+    for row, found in zip(rows, formats, strict=True):
+        state = "available" if row["available"] else f"not available: {row['why']} -> {row['install']}"
+        print(f"{found.name:<9} {', '.join(found.precisions):<12} {found.summary} ({state})")
 
 
 def _print_artefact(artefact: Artefact) -> None:
@@ -145,12 +157,9 @@ def _print_artefact(artefact: Artefact) -> None:
 
 
 def _need_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingCapabilityError(f"exporting needs {error.name or error}: pip install 'edgeline[export]'") from None
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript", "torch", "scipy") if find_spec(name) is None]
+    if missing:
+        raise MissingCapabilityError(f"exporting needs {', '.join(missing)}: pip install 'edgeline[export]'")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ import importlib
 import os
 import sys
 
-from torch import nn
-
 from edgeline.errors import InputError
+from torch import nn
 
 
 def module_from_factory(path: str) -> nn.Module:

@@ -9,18 +9,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import onnx
-from onnx import TensorProto, numpy_helper
-
 from edgeline.errors import GateError, InputError
 from edgeline.manifest import TensorSpec
 from edgeline.version import __version__
+from onnx import TensorProto, numpy_helper
 
 OPSET = 20
 MAX_IR_VERSION = 10
 _MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 _BATCH = "batch"
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
     TensorProto.INT8: "int8",
@@ -28,7 +27,7 @@ _DTYPES = {
     TensorProto.INT32: "int32",
     TensorProto.INT64: "int64",
 }
-_PRECISION_OF = {
+_PRECISION_OF: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
     TensorProto.BFLOAT16: "bf16",
@@ -92,7 +91,9 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
         raise InputError(f"'{value.name}' has the type {name}; edgeline takes {', '.join(_DTYPES.values())}")
     shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
     if -1 in shape[1:] or not shape:
-        raise InputError(f"'{value.name}' has the shape {list(shape)}: only the first dimension, the batch, may be free")
+        raise InputError(
+            f"'{value.name}' has the shape {list(shape)}: only the first dimension, the batch, may be free"
+        )
     return TensorSpec(value.name, shape, _DTYPES[kind.elem_type], "NCHW" if len(shape) == 4 else None)
 
 

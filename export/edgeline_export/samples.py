@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from edgeline.errors import InputError
 from edgeline.manifest import Preprocessing, TensorSpec
 from edgeline.preprocessing import input_from_pixels
@@ -80,7 +79,9 @@ def samples_from_file(path: Path, spec: TensorSpec | None) -> Samples:
     except (ValueError, OSError, EOFError, AttributeError) as error:
         raise InputError(f"--samples: {path} is no .npz file: {error}") from None
     if len(inputs) == 0 or (labels is not None and labels.shape != (len(inputs),)):
-        raise InputError(f"--samples: {path} has {len(inputs)} inputs and {0 if labels is None else len(labels)} labels")
+        raise InputError(
+            f"--samples: {path} has {len(inputs)} inputs and {0 if labels is None else len(labels)} labels"
+        )
     if spec is not None and (inputs.dtype != spec.dtype or inputs.shape[1:] != spec.shape[1:]):
         expected = ["N", *spec.shape[1:]]
         raise InputError(

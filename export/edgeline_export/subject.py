@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
-
 from edgeline.manifest import BatchRange, Preprocessing
+
 from edgeline_export.samples import Samples
 
 Reference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]

@@ -12,18 +12,18 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 import torch
-from torch import nn
-
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
 from edgeline.manifest import Preprocessing, TensorSpec
+from edgeline_train.data import dataset_from_name, preprocessing_for
+from edgeline_train.models import Model
+from edgeline_train.models.weights import find_weights, load_weights
+from torch import nn
+
 from edgeline_export.factory import module_from_factory
 from edgeline_export.graph import OPSET, clean_graph, one_line
 from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
 from edgeline_export.subject import Reference, Subject, SubjectRequest
-from edgeline_train.data import dataset_from_name, preprocessing_for
-from edgeline_train.models import Model
-from edgeline_train.models.weights import find_weights, load_weights
 
 
 def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
@@ -80,7 +80,13 @@ def subject_from_factory(request: SubjectRequest) -> Subject:
         samples=samples,
         preprocessing=samples.preprocessing,
         labels=samples.label_names,
-        source={"kind": "factory", "factory": request.subject, "weights_sha256": None, "recipe": None, "accuracy": None},
+        source={
+            "kind": "factory",
+            "factory": request.subject,
+            "weights_sha256": None,
+            "recipe": None,
+            "accuracy": None,
+        },
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from edgeline.command import note
 from edgeline.errors import GateError
 from edgeline.manifest import BatchRange
+
 from edgeline_export.paired import paired_accuracy
 from edgeline_export.subject import Reference, Subject
 
@@ -57,7 +57,9 @@ class Judged:
     tolerance: float
 
 
-def verify(subject: Subject, exported: Reference, engine: str, precision: str, batch: BatchRange, max_drop: float) -> Judged:
+def verify(
+    subject: Subject, exported: Reference, engine: str, precision: str, batch: BatchRange, max_drop: float
+) -> Judged:
     """Run all samples through source and export; raise GateError when the export is not good enough.
 
     `exported` computes the exported form's outputs. The batch sizes min, opt and max are each run once, so that a
@@ -83,11 +85,11 @@ def verify(subject: Subject, exported: Reference, engine: str, precision: str, b
         samples=len(before),
         max_abs_diff=difference,
         top1_agreement=float(np.mean(right_class[0] == right_class[1])),
-        accuracy_reference=pair and pair.reference,
-        accuracy_exported=pair and pair.other,
-        drop=pair and pair.drop,
-        drop_ci95=pair and pair.drop_ci95,
-        mcnemar_p=pair and pair.mcnemar_p,
+        accuracy_reference=None if pair is None else pair.reference,
+        accuracy_exported=None if pair is None else pair.other,
+        drop=None if pair is None else pair.drop,
+        drop_ci95=None if pair is None else pair.drop_ci95,
+        mcnemar_p=None if pair is None else pair.mcnemar_p,
         max_drop=max_drop,
     )
     _judge(result, tolerance, precision)
@@ -148,6 +150,8 @@ def _check_batches(
         try:
             found = exported(inputs)
         except Exception as error:
-            raise GateError(f"the export fails at batch {size}: {str(error).splitlines()[0]}; nothing was written") from error
+            raise GateError(
+                f"the export fails at batch {size}: {str(error).splitlines()[0]}; nothing was written"
+            ) from error
         if found.shape != expected[index].shape or not np.allclose(found, expected[index], rtol=0, atol=tolerance):
             raise GateError(f"the export gives other outputs at batch {size} than at {_CHUNK}; nothing was written")

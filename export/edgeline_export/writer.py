@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from edgeline.artefact import Artefact, open_artefact
 from edgeline.files import atomic_folder, sha256_of_file
 from edgeline.manifest import FILE_NAME, FileEntry, Manifest
@@ -72,5 +71,3 @@ def versions_of(*distributions: str) -> dict[str, str]:
 def _entries(folder: Path) -> dict[str, FileEntry]:
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     return {path.name: FileEntry(sha256_of_file(path), path.stat().st_size) for path in paths}
-
-

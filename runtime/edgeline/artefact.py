@@ -61,7 +61,8 @@ def open_artefact(folder: str | Path) -> Artefact:
         found = sha256_of_file(file)
         if found != entry.sha256:
             raise ArtefactError(
-                f"{file} is not the file that was exported: sha256 {found[:12]}, expected {entry.sha256[:12]}; export it again"
+                f"{file} is not the file that was exported: sha256 {found[:12]}, expected {entry.sha256[:12]}; "
+                "export it again"
             )
     return Artefact(path, manifest)
 

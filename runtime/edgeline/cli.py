@@ -37,14 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("edgeline", "Inspect, run and check artefacts on this device.", EPILOG)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_sub_parser)
-    info = commands.add_parser("info", help="what an artefact is, and whether its files are whole")
-    run = commands.add_parser("run", help="classify images or run arrays")
-    selftest = commands.add_parser("selftest", help="check that this device computes what the exporter verified")
-    doctor = commands.add_parser("doctor", help="what this machine can run, why not the rest, what fixes it")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, summary: str) -> Parser:
+        return commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+
+    info = add("info", "what an artefact is, and whether its files are whole")
+    run = add("run", "classify images or run arrays")
+    selftest = add("selftest", "check that this device computes what the exporter verified")
+    doctor = add("doctor", "what this machine can run, why not the rest, and what fixes it")
     for command in (info, run, selftest):
         command.add_argument("artefact", metavar="ARTEFACT", type=Path, help="an artefact's folder")
-    run.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help=".png, .pgm, or .npy (pixels or network input)")
+    run.add_argument(
+        "inputs", metavar="INPUT", nargs="+", type=Path, help=".png, .pgm, or .npy (pixels or network input)"
+    )
     run.add_argument("--top", type=int, default=3, metavar="K", help="print the K most probable labels")
     for command in (run, selftest):
         command.add_argument("--device", choices=DEVICES, default="auto", help="where to run")
@@ -54,10 +60,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print JSON on stdout")
         command.set_defaults(body=body)
     return parser
-
-
-def _sub_parser(**keywords: Any) -> Parser:
-    return Parser(str(keywords["prog"]), str(keywords.get("help", "")))
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -130,7 +132,9 @@ def _batch_from_array(session: Session, array: npt.NDArray[Any], path: Path) -> 
     if array.ndim == len(shape) - 1:
         array = array[np.newaxis]
     if array.dtype != session.manifest.inputs[0].dtype:
-        raise InputError(f"{path}: expected uint8 pixels or {session.manifest.inputs[0].dtype} input, got {array.dtype}")
+        raise InputError(
+            f"{path}: expected uint8 pixels or {session.manifest.inputs[0].dtype} input, got {array.dtype}"
+        )
     return array
 
 

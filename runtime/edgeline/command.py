@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         super().__init__(prog, description=description, epilog=epilog, formatter_class=_HelpFormatter)
-        if " " not in prog:
+        if " " not in prog:  # a sub-command's prog is "edgeline info"
             self.add_argument("--version", action="version", version=f"{prog} (edgeline) {__version__}")
 
     def error(self, message: str) -> NoReturn:

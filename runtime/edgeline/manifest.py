@@ -103,7 +103,8 @@ def manifest_from_file(path: Path) -> Manifest:
     version = record.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ArtefactError(
-            f"{path} has schema_version {version!r}, this edgeline reads {SCHEMA_VERSION}; export it again with export-model"
+            f"{path} has schema_version {version!r}, this edgeline reads {SCHEMA_VERSION}; "
+            "export it again with export-model"
         )
     try:
         return _manifest_from_record(record)

@@ -26,9 +26,7 @@ def input_from_pixels(
     """
     channels, height, width = shape
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise ShapeError(
-            f"expected images as uint8 [N, H, W] or [N, H, W, C], got {images.dtype} {list(images.shape)}"
-        )
+        raise ShapeError(f"expected images as uint8 [N, H, W] or [N, H, W, C], got {images.dtype} {list(images.shape)}")
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.shape[3] != channels:

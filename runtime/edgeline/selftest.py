@@ -47,7 +47,8 @@ def run_selftest(session: Session) -> SelftestResult:
     difference = float(np.abs(found.astype(np.float64) - expected).max())
     if difference > tolerance:
         raise GateError(
-            f"self-test of {name} on {session.engine} failed: a logit is off by {difference:.3g}, allowed {tolerance:.3g}"
+            f"self-test of {name} on {session.engine} failed: a logit is off by {difference:.3g}, "
+            f"allowed {tolerance:.3g}"
         )
     flat_found, flat_expected = (array.reshape(len(inputs), -1) for array in (found, expected))
     agreement = float(np.mean(flat_found.argmax(axis=1) == flat_expected.argmax(axis=1)))

@@ -70,9 +70,7 @@ class Session(abc.ABC):
             return self._infer(np.ascontiguousarray(batch))
         expected = (len(batch), *self._output.shape[1:])
         if out.shape != expected or out.dtype != self._output.dtype:
-            raise ShapeError(
-                f"out: expected {self._output.dtype} {list(expected)}, got {out.dtype} {list(out.shape)}"
-            )
+            raise ShapeError(f"out: expected {self._output.dtype} {list(expected)}, got {out.dtype} {list(out.shape)}")
         out[...] = self._infer(np.ascontiguousarray(batch))
         return out
 
@@ -100,7 +98,7 @@ class Session(abc.ABC):
         if len(images) == 0:
             raise ShapeError("expected at least one image, got none")
         pieces = [self.infer(self.preprocess(images[i : i + step])) for i in range(0, len(images), step)]
-        return np.concatenate(pieces).argmax(axis=1)
+        return np.asarray(np.concatenate(pieces).argmax(axis=1), np.int64)
 
     def close(self) -> None:
         """Give the engine's memory back. Calling it again does nothing; infer() afterwards raises InputError."""
@@ -121,7 +119,7 @@ class Session(abc.ABC):
     def _infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run a checked, C-contiguous batch; return an array that nobody else holds. May be called concurrently."""
 
-    def _close(self) -> None:
+    def _close(self) -> None:  # noqa: B027 - most engines have nothing to give back
         """Give back what the engine holds."""
 
     def _check(self, batch: npt.NDArray[Any]) -> None:

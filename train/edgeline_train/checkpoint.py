@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from edgeline.errors import InputError
 from edgeline.files import write_atomically
 

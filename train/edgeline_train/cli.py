@@ -7,12 +7,21 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError
-from edgeline_train.data.datasets import DATASETS, DEFAULT_DATASET, dataset_from_name, find_files, load_split, preprocessing_for
+
+from edgeline_train.data.datasets import (
+    DATASETS,
+    DEFAULT_DATASET,
+    dataset_from_name,
+    find_files,
+    load_split,
+    preprocessing_for,
+)
 from edgeline_train.models import MODELS, Model, model_from_name
 from edgeline_train.models.weights import (
     DEFAULT_FOLDER,
@@ -57,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of initialisation, order and augmentation")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="where to train")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
-    parser.add_argument("--weights", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="where weights are written")
+    parser.add_argument(
+        "--weights", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="where weights are written"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     return parser
 
@@ -76,8 +87,13 @@ def _body(args: argparse.Namespace) -> None:
 
 
 def _print_models(as_json: bool) -> None:
-    rows = [
-        {"name": m.name, "input": list(m.input_shape), "summary": m.summary, "recipes": [r.name for r in RECIPES[m.name]]}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": m.name,
+            "input": list(m.input_shape),
+            "summary": m.summary,
+            "recipes": [r.name for r in RECIPES[m.name]],
+        }
         for m in MODELS.values()
     ]
     if as_json:
@@ -188,14 +204,16 @@ def _print_result(path: Path, info: WeightsInfo, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"weights": str(path), **dataclasses.asdict(info)}, indent=2))
         return
-    print(f"{path}: test accuracy {info.accuracy:.4f} (epoch {info.best_epoch} of {info.epochs}, the best on the test split)")
+    print(
+        f"{path}: test accuracy {info.accuracy:.4f} "
+        f"(epoch {info.best_epoch} of {info.epochs}, the best on the test split)"
+    )
 
 
 def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingCapabilityError(f"training needs torch ({error}): pip install 'edgeline[train]'") from None
+    missing = [name for name in ("torch", "safetensors", "rich") if find_spec(name) is None]
+    if missing:
+        raise MissingCapabilityError(f"training needs {', '.join(missing)}: pip install 'edgeline[train]'")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgeline.errors import GateError, MissingCapabilityError
+from edgeline.manifest import Preprocessing
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeline.errors import GateError, MissingCapabilityError
-from edgeline.manifest import Preprocessing
 from edgeline_train.augment import random_affine
 from edgeline_train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from edgeline_train.data import Split
@@ -116,8 +116,10 @@ def train(
     optimizer = _OPTIMIZERS[run.recipe.optimizer](
         network.parameters(), lr=run.recipe.lr, weight_decay=run.recipe.weight_decay
     )
+    # OneCycleLR divides by the length of its rise less one step: runs of a few steps get a rise of two.
+    total = max(steps * run.epochs, 3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, run.recipe.lr, total_steps=steps * run.epochs, pct_start=run.recipe.warmup
+        optimizer, run.recipe.lr, total_steps=total, pct_start=max(run.recipe.warmup, 2 / total)
     )
     first, history = 0, []
     best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "loss": math.inf, "state": {}}

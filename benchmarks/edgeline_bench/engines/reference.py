@@ -22,7 +22,7 @@ class ReferenceEngine:
 
     def import_packages(self) -> None:
         """Import numpy."""
-        import numpy  # noqa: F401, ICN001
+        import numpy  # noqa: F401
 
     def load(self) -> None:
         """Nothing to load."""

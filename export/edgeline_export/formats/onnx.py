@@ -8,6 +8,7 @@ from dataclasses import replace
 from edgeline.artefact import GRAPH_FILE, SELFTEST_FILE, Artefact
 from edgeline.backends.onnxruntime import OnnxRuntimeSession
 from edgeline.manifest import Manifest
+
 from edgeline_export.formats.interface import Availability, ExportRequest
 from edgeline_export.graph import check_precision, coverage_of, inputs_of, outputs_of
 from edgeline_export.subject import Subject

@@ -15,6 +15,7 @@ from pathlib import Path
 from edgeline.command import note
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError, UnknownNameError
 from edgeline.manifest import Preprocessing
+
 from edgeline_train.data.idx import Split, split_from_files
 
 DEFAULT_DATASET = "mnist-10k"
@@ -133,7 +134,9 @@ def _file(folder: Path, stem: str) -> Path | None:
 def _download(dataset: Dataset, root: Path) -> Path:
     """Fetch the data set through torchvision, which knows mirrors and checks MD5 sums."""
     if dataset.folder is None:
-        raise InputError(f"--data-root {root} has no files of {dataset.name}; without --data-root the embedded ones are used")
+        raise InputError(
+            f"--data-root {root} has no files of {dataset.name}; without --data-root the embedded ones are used"
+        )
     try:
         import torchvision
     except ImportError as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
 from edgeline.errors import InputError
 
 _UINT8 = 8

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeline.errors import InputError, MissingCapabilityError
 from edgeline.files import write_atomically
+
 from edgeline_train.models import Model
 
 if TYPE_CHECKING:
@@ -125,5 +126,3 @@ def find_weights(model: Model, given: Path | None, dataset: str | None = None) -
             f"several weights of '{model.name}' fit: {', '.join(map(str, fitting))}; choose one with --weights FILE"
         )
     return fitting[0]
-
-

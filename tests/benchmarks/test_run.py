@@ -1,0 +1,220 @@
+"""A real run, as short as it can be: real workers, real engines, LeNet."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import edgeline_bench.cli
+import numpy as np
+import pytest
+from edgeline.errors import EdgelineError, InputError, ResourceError
+from edgeline_bench import procfs
+from edgeline_bench.points import Point
+from edgeline_bench.report import read_report
+from edgeline_bench.worker_handle import WorkerHandle
+
+from tests.conftest import one_line
+
+MAIN = edgeline_bench.cli.main
+SHORT = ("--rounds", 3, "--seconds", 0.06)
+
+
+def workers():
+    """The worker processes of this test run, by their command line."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as stream:
+                    if b"edgeline_bench.worker" in stream.read():
+                        found.append(int(entry))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def report_path(exported, weights_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("reports") / "a.json"
+    argv = [exported, "--weights", weights_folder, "--out", path, "--batch", "1,4", *SHORT]
+    assert MAIN([str(arg) for arg in argv]) == 0
+    return path
+
+
+def test_the_report_says_what_schemas_asks_for(report_path):
+    report = read_report(report_path)
+    assert {"schema_version", "valid", "invalid_reasons", "created", "protocol", "fingerprint", "reference_kernel",
+            "roofline", "results", "samples_sha256"} <= report.keys()  # fmt: skip
+    assert [(r["engine"], r["batch"]) for r in report["results"]] == [
+        ("eager", 1), ("eager", 4), ("onnxruntime", 1), ("onnxruntime", 4),
+    ]  # fmt: skip
+    for result in report["results"]:
+        assert {"engine", "artefact", "graph_sha256", "precision", "scenario", "batch", "latency_s", "throughput_per_s",
+                "round_medians_s", "samples_s", "cold_start_s", "memory_bytes", "artefact_bytes", "accuracy", "layers",
+                "speed_of_light_s"} <= result.keys()  # fmt: skip
+        assert len(result["round_medians_s"]) == 3
+        assert result["latency_s"]["p50"] == sorted(result["samples_s"])[(len(result["samples_s"]) + 1) // 2 - 1]
+        assert set(result["cold_start_s"]) == {"import", "load", "first"}
+        assert 0 < result["memory_bytes"]["import"] <= result["memory_bytes"]["load"] <= result["memory_bytes"]["peak"]
+        assert result["accuracy"] > 0.5
+    assert len(report["reference_kernel"]["round_medians_s"]) == 3
+    assert report["valid"] is False
+    assert "3 rounds, intervals need at least 20" in report["invalid_reasons"][0]
+
+
+def test_what_eager_costs_is_seen(report_path):
+    """Not a race: torch takes a second and hundreds of megabytes where ONNX Runtime takes a fraction."""
+    eager, _, engine, _ = read_report(report_path)["results"]
+    assert eager["memory_bytes"]["peak"] > 3 * engine["memory_bytes"]["peak"]
+    assert engine["memory_bytes"]["peak"] > 2e7
+
+
+def test_markdown_and_page_stand_beside_it(report_path):
+    text = report_path.with_suffix(".md").read_text()
+    assert text.startswith("# Edgeline benchmark\n")
+    assert text.count("| eager | lenet-mnist-10k |") == 4
+    assert report_path.with_suffix(".html").stat().st_size > 1_000_000
+
+
+def test_no_worker_is_left(report_path):
+    assert workers() == []
+
+
+@pytest.mark.parametrize("baseline", ["eager", "none"])
+def test_json_and_baseline(exported, weights_folder, tmp_path, command, baseline):
+    code, out, _ = command(
+        MAIN, exported, "--weights", weights_folder, "--out", tmp_path / "r.json", "--batch", 2, "--baseline", baseline,
+        "--json", "--rounds", 1, "--seconds", 0.02, "--pin", "any",
+    )  # fmt: skip
+    assert code == 0
+    report = json.loads(out)
+    assert {r["engine"] for r in report["results"]} == {"onnxruntime"} | ({"eager"} if baseline == "eager" else set())
+    assert "samples_s" not in report["results"][0]
+
+
+def test_reports_do_not_overwrite_each_other_by_default(exported, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command(MAIN, exported, "--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02)
+    assert code == 0
+    (path,) = (tmp_path / "reports").glob("*.json")
+    assert path.name.startswith("lenet-mnist-10k.fp32.onnx-2")
+    assert f"report: reports/{path.name}" in out
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+def reference(**changes):
+    return Point(**{"engine": "reference", "name": "kernel", "host": "reference", "precision": "fp32", "batch": 1,
+                    "threads": 1, "pinned": (), **changes})  # fmt: skip
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat") as stream:
+        return stream.read().rpartition(")")[2].split()[0]
+
+
+def test_a_worker_off_turn_is_stopped():
+    with WorkerHandle(reference()) as worker:
+        time.sleep(0.05)
+        assert state_of(worker.pid) == "T"
+        answer = worker.ask(0.02)
+        assert answer["samples_s"]
+        time.sleep(0.05)
+        assert state_of(worker.pid) == "T"
+        used = procfs.cpu_seconds_of(worker.pid)
+        time.sleep(0.1)
+        assert procfs.cpu_seconds_of(worker.pid) == used
+    assert workers() == []
+
+
+def test_a_worker_is_pinned():
+    core = min(os.sched_getaffinity(0))
+    with WorkerHandle(reference(pinned=(core,))) as worker:
+        assert os.sched_getaffinity(worker.pid) == {core}
+
+
+def test_a_worker_that_is_killed_is_named():
+    with WorkerHandle(reference()) as worker:
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(ResourceError, match="the worker of reference kernel batch 1 ended .*killed by SIGKILL"):
+            worker.ask(0.02)
+
+
+def test_an_error_in_a_worker_arrives_as_what_it_is(tmp_path):
+    point = reference(host="session", engine="onnxruntime", folder=str(tmp_path))
+    with pytest.raises(EdgelineError, match="is not an artefact: it has no manifest") as caught:
+        WorkerHandle(point)
+    assert caught.value.exit_code == 2
+    with pytest.raises(InputError, match="unknown engine host 'nothing'"):
+        WorkerHandle(reference(host="nothing"))
+    assert workers() == []
+
+
+def test_ctrl_c_ends_every_worker(exported, tmp_path):
+    argv = [sys.executable, "-m", "edgeline_bench", str(exported), "--baseline", "none", "--out", "r.json"]
+    process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("round 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip().endswith("benchmark-model: interrupted")
+    assert workers() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killing_the_parent_ends_every_worker(exported, tmp_path):
+    argv = [sys.executable, "-m", "edgeline_bench", str(exported), "--baseline", "none", "--out", "r.json"]
+    process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("round 1/"):
+            break
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 5
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers() == []
+
+
+def test_memory_of_a_process_is_its_own():
+    """VmHWM and not ru_maxrss, which a child inherits from its parent."""
+    ballast = np.ones(40_000_000)  # 320 MB in the parent
+    with WorkerHandle(reference()) as worker:
+        memory = procfs.memory_of(worker.pid)
+    assert memory is not None
+    assert memory.peak < ballast.nbytes / 2
+    assert memory.anonymous + memory.file_backed <= memory.resident * 1.01
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["nowhere"], "there is no artefact at nowhere; export-model writes one"),
+        (
+            ["ARTEFACT"],
+            "the eager baseline needs the weights that lenet-mnist-10k.fp32.onnx was exported from, and weights",
+        ),
+        (["ARTEFACT", "--rounds", "0"], "must be above 0"),
+        (["ARTEFACT", "--batch", "0"], "invalid"),
+        (["ARTEFACT", "--pin", "999"], "--pin: core 999 is not usable here"),
+        (["ARTEFACT", "--out", "report.txt"], "--out names the JSON report"),
+        ([], "required: ARTEFACT"),
+    ],
+)
+def test_wrong_calls_are_one_line_and_leave_nothing(exported, command, tmp_path, monkeypatch, argv, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(MAIN, *(exported if arg == "ARTEFACT" else arg for arg in argv))
+    assert (code, out) == (2, "")
+    assert words in one_line(err)
+    assert list(tmp_path.iterdir()) == []

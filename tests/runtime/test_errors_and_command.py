@@ -1,0 +1,89 @@
+import argparse
+import errno
+import os
+
+import pytest
+from edgeline import errors
+from edgeline.command import Parser, run_command
+
+
+def all_errors(kind=errors.EdgelineError):
+    yield kind
+    for child in kind.__subclasses__():
+        yield from all_errors(child)
+
+
+def test_every_error_has_an_exit_code_of_the_table():
+    assert {error.exit_code for error in all_errors()} == {1, 2, 3, 4, 70}
+
+
+def test_an_unknown_name_offers_the_nearest():
+    assert str(errors.UnknownNameError("model", "lennet", ["lenet", "alexnet"])) == (
+        "unknown model 'lennet' (did you mean lenet or alexnet?); known: alexnet, lenet"
+    )
+    assert "did you mean" not in str(errors.UnknownNameError("model", "qqqq", ["lenet"]))
+
+
+def raising(error):
+    def body(_args):
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (errors.GateError("too bad"), 1, "try: too bad"),
+        (errors.InputError("no such"), 2, "try: no such"),
+        (errors.MissingCapabilityError("install it"), 3, "try: install it"),
+        (errors.ResourceError("gone"), 4, "try: gone"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights/x"), 4, "the disk is full (weights/x)"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 4, "Permission denied (/x)"),
+        (MemoryError(), 4, "out of memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_become_one_line_and_an_exit_code(error, code, words, capsys):
+    assert run_command(Parser("try", "x"), raising(error), []) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_fault_of_ours_is_70_and_shows_where(capsys):
+    assert run_command(Parser("try", "x"), raising(ZeroDivisionError("oops")), []) == 70
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "this is a fault of edgeline" in err
+
+
+def test_bad_options_are_one_line_and_exit_2(capsys):
+    parser = Parser("try", "x")
+    parser.add_argument("--number", type=int)
+    assert run_command(parser, lambda _args: 0, ["--number", "many"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "try --help" in err
+
+
+def test_help_shows_defaults_but_not_of_flags(capsys):
+    parser = Parser("try", "x")
+    parser.add_argument("--size", type=int, default=3, help="how large")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    assert run_command(parser, lambda _args: 0, ["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "how large (default: 3)" in out
+    assert "print JSON\n" in out
+
+
+def test_a_reader_that_goes_away_is_no_error(monkeypatch):
+    duplicated = []
+    monkeypatch.setattr(os, "dup2", lambda *pair: duplicated.append(pair))
+    assert run_command(Parser("try", "x"), raising(BrokenPipeError()), []) == 0
+    assert duplicated
+
+
+def test_the_body_returns_the_exit_code():
+    assert run_command(Parser("try", "x"), lambda _args: 1, []) == 1
+    assert run_command(Parser("try", "x"), lambda args: isinstance(args, argparse.Namespace) and None, []) == 0

@@ -1,0 +1,65 @@
+import errno
+import os
+
+import pytest
+from edgeline import files
+
+
+def leftovers(folder):
+    return [path.name for path in folder.iterdir() if path.name.endswith((".tmp", ".old"))]
+
+
+def full_disk(_descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    files.write_atomically(path, "old")
+    monkeypatch.setattr(files.os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_takes_the_place_of_the_old_one_in_one_step(tmp_path):
+    place = tmp_path / "artefact"
+    for version in ("one", "two"):
+        with files.atomic_folder(place) as folder:
+            (folder / version).write_text(version)
+            if version == "two":
+                assert (place / "one").exists()  # the old one stays loadable until the exchange
+    assert [path.name for path in place.iterdir()] == ["two"]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path, error):
+    place = tmp_path / "artefact"
+    with files.atomic_folder(place) as folder:
+        (folder / "good").write_text("good")
+    with pytest.raises(error), files.atomic_folder(place) as folder:
+        (folder / "half").write_text("half")
+        raise error
+    assert [path.name for path in place.iterdir()] == ["good"]
+    assert leftovers(tmp_path) == []
+
+
+def test_the_exchange_works_without_renameat2(tmp_path, monkeypatch):
+    class Libc:
+        def __init__(self, *_args, **_keywords):
+            pass
+
+    monkeypatch.setattr(files.ctypes, "CDLL", Libc)
+    place = tmp_path / "artefact"
+    for version in ("one", "two"):
+        with files.atomic_folder(place) as folder:
+            (folder / version).touch()
+    assert [path.name for path in place.iterdir()] == ["two"]
+    assert leftovers(tmp_path) == []
+
+
+def test_sha256_is_the_published_one_of_abc(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert files.sha256_of_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
