@@ -95,7 +95,8 @@ def headlines(report: Report) -> list[str]:
         if ratio is not None and result["batch"] == smallest:
             lines.append(
                 f"{result['artefact']} on {result['engine']} answers in {units.seconds(result['latency_s']['p50'])} "
-                f"(median, batch {smallest}): {ratio:.1f} times as fast as eager PyTorch on {result['threads']} thread(s)."
+                f"(median, batch {smallest}): {ratio:.1f} times as fast as eager PyTorch "
+                f"on {result['threads']} thread(s)."
             )
     return lines
 

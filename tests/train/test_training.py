@@ -230,8 +230,8 @@ def test_lenet_reaches_98_percent_on_the_embedded_digits(command, tmp_path):
 def test_alexnet_takes_steps_on_the_embedded_digits(splits, tmp_path):
     recipe = recipe_for("alexnet", "best", "mnist-10k")
     model, dataset = MODELS["alexnet"], DATASETS["mnist-10k"]
-    run = loop.Run(model, recipe, dataset.name, preprocessing_for(dataset, model.input_shape), 10, 2, 0, "cpu")
+    run = loop.Run(model, recipe, dataset.name, preprocessing_for(dataset, model.input_shape), 10, 8, 0, "cpu")
     result = loop.train(run, *splits, lambda _progress: None, tmp_path / "c.pt", False)
     assert recipe.bf16
     assert recipe.channels_last
-    assert result.accuracy > 0.3  # chance is 0.1; ten steps have taught it something
+    assert result.accuracy > 0.3  # chance is 0.1; forty steps have taught it something

@@ -155,8 +155,10 @@ def _train(model: Model, args: argparse.Namespace) -> None:
     preprocessing = preprocessing_for(dataset, model.input_shape)
     run = Run(model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device)
     args.weights.mkdir(parents=True, exist_ok=True)
-    note(f"training {model.name} on {dataset.name} ({len(train_split):,} + {len(test_split):,} images), "
-         f"{epochs} epochs of batch {recipe.batch_size} on {device}")  # fmt: skip
+    note(
+        f"training {model.name} on {dataset.name} ({len(train_split):,} + {len(test_split):,} images), "
+        f"{epochs} epoch{'s' if epochs > 1 else ''} of batch {recipe.batch_size} on {device}"
+    )
     started = time.perf_counter()
     try:
         with ProgressPrinter() as progress:

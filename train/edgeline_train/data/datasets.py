@@ -6,6 +6,7 @@ or torchvision's `<Name>/raw` below it), then where Debian's package puts them, 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import urllib.error
 from collections.abc import Iterator
@@ -150,7 +151,7 @@ def _download(dataset: Dataset, root: Path) -> Path:
     try:
         getattr(torchvision.datasets, dataset.folder)(str(root), download=True)
     except (urllib.error.URLError, RuntimeError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else type(error).__name__
         system = f", install Debian's dataset-{dataset.name}" if dataset.system_folder else ""
         raise ResourceError(
             f"{dataset.name} is not on disk and could not be downloaded ({reason}); name its folder with --data-root"
@@ -158,4 +159,12 @@ def _download(dataset: Dataset, root: Path) -> Path:
         ) from None
     finally:
         socket.setdefaulttimeout(before)
+        _remove_empty(root / dataset.folder / "raw", root / dataset.folder, root)
     return root / dataset.folder / "raw"
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Take away what a failed download made; a folder that holds anything stays."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
