@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgeline.artefact import Artefact, open_artefact
 from edgeline.command import Parser, run_command
-from edgeline.errors import InputError, MissingCapabilityError
-from edgeline.session import DEVICES
+from edgeline.errors import InputError, MissingCapabilityError, ResourceError
 
 if TYPE_CHECKING:
     from edgeline_bench.report import Report
@@ -46,7 +45,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pin", type=_cores, metavar="CORE,CORE", help="cores to run on (default: the last ones; 'any': none)"
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where artefacts run")
     parser.add_argument("--baseline", choices=("eager", "none"), default="eager", help="what to measure beside them")
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="the baseline's weights: a file or a folder (weights)"
@@ -76,14 +74,25 @@ def _cores(text: str) -> tuple[int, ...]:
 def _body(args: argparse.Namespace) -> None:
     if args.threads < 1 or args.rounds < 1 or not args.seconds > 0:
         raise InputError("--threads, --rounds and --seconds must be above 0")
-    artefacts = [open_artefact(path) for path in dict.fromkeys(args.artefacts)]
+    artefacts = _open_all(args.artefacts)
     out: Path = args.out or _new_report_path(artefacts[0])
     if out.suffix != ".json":
         raise InputError(f"--out names the JSON report, so it ends in .json, unlike {out}")
     _need_packages(args.baseline)
+    _check_writable(out)
     report = _measure(args, artefacts)
     _write(out, report)
     _print(out, report, args.json)
+
+
+def _open_all(paths: Sequence[Path]) -> list[Artefact]:
+    """Open the artefacts; their names tell the rows of a report apart, so no two may share one."""
+    artefacts = [open_artefact(path) for path in dict.fromkeys(paths)]
+    names = [artefact.name for artefact in artefacts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two of the artefacts are named {twice}; measure them one at a time")
+    return artefacts
 
 
 def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
@@ -97,7 +106,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
     pinned = _choose_cores(args.pin, args.threads)
     machine = fingerprint()
     batches = args.batch or _default_batches(artefacts)
-    options = PointOptions(batches, args.threads, pinned, args.device, args.weights)
+    options = PointOptions(batches, args.threads, pinned, args.weights)
     points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
     if args.baseline == "eager":
         points = baseline_points(artefacts, options) + points
@@ -106,7 +115,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
         run = run_rounds(points, args.rounds, slot_s, progress)
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
-        "batches": list(batches), "device": args.device,
+        "batches": list(batches), "device": "cpu",
     }  # fmt: skip
     return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, machine["usable_cores"]))
 
@@ -132,6 +141,13 @@ def _choose_cores(asked: tuple[int, ...] | None, threads: int) -> tuple[int, ...
 def _new_report_path(artefact: Artefact) -> Path:
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
     return Path("reports") / f"{artefact.name}-{stamp}.json"
+
+
+def _check_writable(out: Path) -> None:
+    """Find out now, not after a minute of measuring, that the report cannot be written."""
+    folder = next(parent for parent in out.resolve().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ResourceError(f"the report cannot be written: {folder} is not a folder that you may write to")
 
 
 def _write(out: Path, report: Report) -> None:

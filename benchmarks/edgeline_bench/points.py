@@ -32,6 +32,7 @@ class Point:
     graph_sha256: str = ""
     accuracy: float | None = None
     artefact_bytes: int | None = None
+    weights_bytes: int | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -54,7 +55,6 @@ class PointOptions:
     batches: tuple[int, ...]
     threads: int
     pinned: tuple[int, ...]
-    device: str
     weights: Path | None
 
 
@@ -74,11 +74,11 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             batch=size,
             threads=options.threads,
             pinned=options.pinned,
-            device=options.device,
             folder=str(artefact.folder.resolve()),
             graph_sha256=manifest.files[GRAPH_FILE].sha256,
             accuracy=manifest.verification.get("accuracy_exported"),
             artefact_bytes=artefact.total_bytes,
+            weights_bytes=weights_bytes_of(artefact),
         )
         for size in options.batches
     ]
@@ -111,11 +111,20 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                 graph_sha256=manifest.files[GRAPH_FILE].sha256,
                 accuracy=manifest.verification.get("accuracy_reference"),
                 artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
+                weights_bytes=weights_bytes_of(artefact),
                 source=source,
             )
             for size in options.batches
         ]
     return [point for group in points.values() for point in group]
+
+
+def weights_bytes_of(artefact: Artefact) -> int:
+    """Return the bytes of all constants in the artefact's graph, in their own dtypes."""
+    import onnx
+
+    graph = onnx.load(artefact.file(GRAPH_FILE)).graph
+    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
 
 
 def reference_point(pinned: tuple[int, ...]) -> Point:

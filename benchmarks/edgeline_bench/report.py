@@ -21,7 +21,7 @@ from edgeline_bench.engines.reference import NAME as REFERENCE_NAME
 from edgeline_bench.rounds import Measured, Run
 
 # History of the schema:
-# 1  2026-11  the first. `roofline` and `speed_of_light_s` are null and `layers` empty: not measured yet.
+# 1  2026-11  the first. `roofline`, `speed_of_light_s` and `activations` are null and `layers` empty: not measured yet.
 SCHEMA_VERSION = 1
 Report = dict[str, Any]
 
@@ -70,7 +70,12 @@ def _result(measured: Measured) -> dict[str, Any]:
         "samples_s": samples,
         "samples_per_round": [len(samples) for samples in measured.rounds_s],
         "cold_start_s": ready["cold_start_s"],
-        "memory_bytes": {**ready["memory_bytes"], "peak": measured.peak_bytes},
+        "memory_bytes": {
+            **ready["memory_bytes"],
+            "peak": measured.peak_bytes,
+            "weights": point.weights_bytes,
+            "activations": None,
+        },
         "artefact_bytes": point.artefact_bytes,
         "accuracy": point.accuracy,
         "layers": [],

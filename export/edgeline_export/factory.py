@@ -19,7 +19,10 @@ def module_from_factory(path: str) -> nn.Module:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{path} cannot be imported: {error}") from None
-    network = factory()
+    try:
+        network = factory()
+    except Exception as error:
+        raise InputError(f"{path} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"{path} returned {type(network).__name__}, not a torch.nn.Module")
     return network.eval()

@@ -84,6 +84,16 @@ def outputs_of(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     return tuple(_spec(value) for value in model.graph.output)
 
 
+def check_ends(model: onnx.ModelProto, what: str) -> None:
+    """Raise InputError unless the graph has one input and one output; `what` is how people know it."""
+    inputs, outputs = len(inputs_of(model)), len(model.graph.output)
+    if (inputs, outputs) != (1, 1):
+        raise InputError(
+            f"{what} has {inputs} input{'s' * (inputs != 1)} and {outputs} output{'s' * (outputs != 1)}; "
+            "edgeline takes networks with one of each"
+        )
+
+
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
     if kind.elem_type not in _DTYPES:

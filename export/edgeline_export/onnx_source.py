@@ -14,7 +14,7 @@ from edgeline.files import sha256_of_file
 from edgeline.manifest import BatchRange
 from google.protobuf.message import DecodeError
 
-from edgeline_export.graph import OPSET, clean_graph, inputs_of, one_line, outputs_of, with_free_batch
+from edgeline_export.graph import OPSET, check_ends, clean_graph, inputs_of, one_line, outputs_of, with_free_batch
 from edgeline_export.samples import samples_for
 from edgeline_export.subject import Reference, Subject, SubjectRequest
 
@@ -22,7 +22,9 @@ from edgeline_export.subject import Reference, Subject, SubjectRequest
 def subject_from_onnx(path: Path, request: SubjectRequest) -> Subject:
     """Read an .onnx file. Its reference is the file itself, unchanged, on ONNX Runtime."""
     model = _read(path)
-    fixed = _check_ends(path, model)
+    check_ends(model, str(path))
+    size = inputs_of(model)[0].shape[0]
+    fixed = None if size == -1 else size
     if fixed is not None and request.batch != BatchRange(fixed, fixed, fixed):
         model = with_free_batch(model)
     graph = clean_graph(_at_opset(path, model))
@@ -61,17 +63,6 @@ def _read(path: Path) -> onnx.ModelProto:
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or no ONNX model: {one_line(error)}") from None
     return model
-
-
-def _check_ends(path: Path, model: onnx.ModelProto) -> int | None:
-    """Insist on one input and one output; return the batch size if the file fixes it."""
-    inputs, outputs = inputs_of(model), model.graph.output
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise InputError(
-            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; edgeline takes networks with one of each"
-        )
-    size = inputs[0].shape[0]
-    return None if size == -1 else size
 
 
 def _at_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -21,7 +21,7 @@ from edgeline_train.models.weights import find_weights, load_weights
 from torch import nn
 
 from edgeline_export.factory import module_from_factory
-from edgeline_export.graph import OPSET, clean_graph, one_line
+from edgeline_export.graph import OPSET, check_ends, clean_graph, one_line
 from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
 from edgeline_export.subject import Reference, Subject, SubjectRequest
 
@@ -118,7 +118,9 @@ def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.
         cause = error.__cause__ or error
         raise InputError(f"torch cannot export this network to ONNX: {one_line(Exception(str(cause)))}") from None
     assert program is not None
-    return clean_graph(program.model_proto)
+    graph = program.model_proto
+    check_ends(graph, type(network).__name__)
+    return clean_graph(graph)
 
 
 def eager_reference(network: nn.Module) -> Reference:

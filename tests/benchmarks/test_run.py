@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def test_the_report_says_what_schemas_asks_for(report_path):
         assert len(result["round_medians_s"]) == 3
         assert result["latency_s"]["p50"] == sorted(result["samples_s"])[(len(result["samples_s"]) + 1) // 2 - 1]
         assert set(result["cold_start_s"]) == {"import", "load", "first"}
+        # 61,706 float32 parameters, and the two int64 of Reshape's target
+        assert result["memory_bytes"]["weights"] == 4 * 61_706 + 16
         assert 0 < result["memory_bytes"]["import"] <= result["memory_bytes"]["load"] <= result["memory_bytes"]["peak"]
         assert result["accuracy"] > 0.5
     assert len(report["reference_kernel"]["round_medians_s"]) == 3
@@ -154,13 +157,25 @@ def test_an_error_in_a_worker_arrives_as_what_it_is(tmp_path):
     assert workers() == []
 
 
-def test_ctrl_c_ends_every_worker(exported, tmp_path):
-    argv = [sys.executable, "-m", "edgeline_bench", str(exported), "--baseline", "none", "--out", "r.json"]
-    process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+def started_benchmark(artefact, folder):
+    """A benchmark of its own process that has reached its first round."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeline_bench", str(artefact), "--baseline", "none", "--out", "r.json"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores SIGINT, and so would what it starts: this suite may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("round 1/"):
             break
+    return process
+
+
+def test_ctrl_c_ends_every_worker(exported, tmp_path):
+    process = started_benchmark(exported, tmp_path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -170,12 +185,7 @@ def test_ctrl_c_ends_every_worker(exported, tmp_path):
 
 
 def test_killing_the_parent_ends_every_worker(exported, tmp_path):
-    argv = [sys.executable, "-m", "edgeline_bench", str(exported), "--baseline", "none", "--out", "r.json"]
-    process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("round 1/"):
-            break
+    process = started_benchmark(exported, tmp_path)
     process.kill()
     process.communicate(timeout=30)
     deadline = time.monotonic() + 5
@@ -209,12 +219,26 @@ def test_memory_of_a_process_is_its_own():
         (["ARTEFACT", "--batch", "0"], "invalid"),
         (["ARTEFACT", "--pin", "999"], "--pin: core 999 is not usable here"),
         (["ARTEFACT", "--out", "report.txt"], "--out names the JSON report"),
+        (["ARTEFACT", "COPY"], "two of the artefacts are named lenet-mnist-10k.fp32.onnx"),
         ([], "required: ARTEFACT"),
     ],
 )
-def test_wrong_calls_are_one_line_and_leave_nothing(exported, command, tmp_path, monkeypatch, argv, words):
+def test_wrong_calls_are_one_line_and_leave_nothing(
+    exported, command, tmp_path, tmp_path_factory, monkeypatch, argv, words
+):
     monkeypatch.chdir(tmp_path)
-    code, out, err = command(MAIN, *(exported if arg == "ARTEFACT" else arg for arg in argv))
+    places = {"ARTEFACT": exported}
+    if "COPY" in argv:
+        places["COPY"] = shutil.copytree(exported, tmp_path_factory.mktemp("copy") / exported.name)
+    code, out, err = command(MAIN, *(places.get(arg, arg) for arg in argv))
     assert (code, out) == (2, "")
     assert words in one_line(err)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_found_before_measuring(exported, command, tmp_path):
+    (tmp_path / "file").touch()
+    code, out, err = command(MAIN, exported, "--baseline", "none", "--out", tmp_path / "file" / "r.json")
+    assert (code, out) == (4, "")
+    assert "the report cannot be written" in one_line(err)
+    assert "round" not in err

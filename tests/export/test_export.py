@@ -269,6 +269,13 @@ FACTORY = """
 
     def number():
         return 3
+
+    def failing():
+        return 1 / 0
+
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x
 """
 
 
@@ -305,10 +312,24 @@ def test_a_factory(factory_module, command, tmp_path):
         ("theirs.nets:Smal", "theirs.nets:Smal cannot be imported"),
         ("theirs.net:Small", "cannot be imported: No module named 'theirs.net'"),
         ("theirs.nets:number", "returned int, not a torch.nn.Module"),
+        ("theirs.nets:failing", "theirs.nets:failing raised ZeroDivisionError: division by zero"),
     ],
 )
 def test_factories_that_do_not_do(factory_module, command, subject_name, words):
     code, _, err = command(MAIN, subject_name)
+    assert code == 2
+    assert words in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("Small", "1,4,4", "torch cannot export this network to ONNX: "),
+        ("Pair", "1,28,28", "Pair has 1 input and 2 outputs; edgeline takes networks with one of each"),
+    ],
+)
+def test_modules_that_cannot_be_exported(factory_module, command, name, shape, words):
+    code, _, err = command(MAIN, f"{factory_module}:{name}", "--input-shape", shape)
     assert code == 2
     assert words in one_line(err)
 
@@ -352,7 +373,7 @@ def test_damaged_files_are_one_line_and_leave_nothing(command, tmp_path, damage)
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:-40])
     elif damage == "two outputs":
-        words = "has 1 inputs and 2 outputs"
+        words = "has 1 input and 2 outputs"
     else:
         argv += ["--samples", tmp_path / "s.npz"]
         np.savez(
