@@ -158,8 +158,13 @@ def _write(out: Path, report: Report) -> None:
     from edgeline_bench.report import write_report
 
     write_report(out, report)
-    write_atomically(out.with_suffix(".md"), markdown_from_report(report))
-    write_atomically(out.with_suffix(".html"), page_from_report(report))
+    for suffix, content in ((".md", markdown_from_report(report)), (".html", page_from_report(report))):
+        try:
+            write_atomically(out.with_suffix(suffix), content)
+        except OSError as error:
+            raise ResourceError(
+                f"{out} is written and whole, but {out.with_suffix(suffix).name} could not be: {error.strerror}"
+            ) from None
 
 
 def _print(out: Path, report: Report, as_json: bool) -> None:

@@ -20,15 +20,15 @@ _ISA = (
 def fingerprint() -> dict[str, Any]:
     """Return the report's `fingerprint` (SCHEMAS). Figures that cannot be read here are None."""
     cpuinfo = _text(Path("/proc/cpuinfo"))
-    flags = set(_cpuinfo_field(cpuinfo, "flags", "Features").split())
+    flags = set(_field(cpuinfo, "flags", "Features").split())
     return {
-        "cpu": _cpuinfo_field(cpuinfo, "model name", "Model") or platform.processor() or platform.machine(),
+        "cpu": _field(cpuinfo, "model name", "Model") or platform.processor() or platform.machine(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "isa": [name for name in _ISA if name in flags],
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "gpu": None,
+        "gpu": _gpu(),
         "governor": _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None,
         "frequency_hz": _frequency_hz(cpuinfo),
         "temperature_c": _temperature_c(),
@@ -46,16 +46,22 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _cpuinfo_field(cpuinfo: str, *names: str) -> str:
-    for line in cpuinfo.splitlines():
+def _field(text: str, *names: str) -> str:
+    for line in text.splitlines():
         key, _, value = line.partition(":")
         if key.strip() in names:
             return value.strip()
     return ""
 
 
+def _gpu() -> str | None:
+    """Return the models that NVIDIA's Linux driver lists; None without the driver (Jetson's does not list itself)."""
+    texts = [_text(path) for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return ", ".join(_field(text, "Model") for text in texts) or None
+
+
 def _frequency_hz(cpuinfo: str) -> float | None:
-    text = _cpuinfo_field(cpuinfo, "cpu MHz")
+    text = _field(cpuinfo, "cpu MHz")
     return float(text) * 1e6 if text else None
 
 

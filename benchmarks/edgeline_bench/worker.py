@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from edgeline.errors import EdgelineError
+
 from edgeline_bench import clock, procfs
 from edgeline_bench.engines import engine_from_spec
 
@@ -46,9 +48,18 @@ def main() -> int:
                 },
             )
     except Exception as error:  # noqa: BLE001 - the parent raises it again, as what it is
-        _say(answers, {"error": str(error) or type(error).__name__, "kind": type(error).__name__})
-        return int(getattr(error, "exit_code", 1))
+        _say(answers, {"error": str(error) or type(error).__name__, "kind": _kind(error)})
+        return 1
     return 0
+
+
+def _kind(error: Exception) -> str:
+    """Return the class of edgeline.errors that says best what went wrong."""
+    if isinstance(error, EdgelineError):
+        return type(error).__name__
+    if isinstance(error, ImportError):
+        return "MissingCapabilityError"
+    return "ResourceError" if isinstance(error, OSError | MemoryError) else "EdgelineError"
 
 
 def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

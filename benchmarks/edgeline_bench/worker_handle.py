@@ -98,9 +98,8 @@ class WorkerHandle:
             )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            kind = getattr(errors, answer["kind"], errors.EdgelineError)
-            if kind is errors.UnknownNameError:
-                kind = errors.InputError
+            # An UnknownNameError makes its own message from other arguments: its parent carries the words as they are.
+            kind = getattr(errors, answer["kind"].replace("UnknownNameError", "InputError"))
             raise kind(f"{self.point.title}: {answer['error']}")
         return answer
 

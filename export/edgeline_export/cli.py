@@ -92,6 +92,8 @@ def _body(args: argparse.Namespace) -> None:
 
     if args.list_formats:
         return _print_formats(list(FORMATS.values()), args.json)
+    if args.subject is None:
+        raise InputError(f"name what to export: {', '.join(MODELS)}, an .onnx file, or package.module:factory")
     chosen = format_from_name(args.format)
     if args.precision not in chosen.precisions:
         raise UnknownNameError(f"precision of format {chosen.name}", args.precision, chosen.precisions)
@@ -111,8 +113,6 @@ def _body(args: argparse.Namespace) -> None:
 
 def _subject(args: argparse.Namespace) -> Subject:
     """Find out what SUBJECT is, and load it."""
-    if args.subject is None:
-        raise InputError(f"name what to export: {', '.join(MODELS)}, an .onnx file, or package.module:factory")
     if args.dataset is not None:
         dataset_from_name(args.dataset)
     request = SubjectRequest(

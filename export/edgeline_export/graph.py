@@ -1,6 +1,6 @@
 """The ONNX graph itself: made clean, checked, and read for its inputs, outputs and precision.
 
-One graph leaves this module in one form: opset 20, IR 10 at most, one file, no traces of the machine that made it.
+One graph leaves this module in one form: opset 20, IR version 10, one file, no traces of the machine that made it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgeline.version import __version__
 from onnx import TensorProto, numpy_helper
 
 OPSET = 20
-MAX_IR_VERSION = 10
+IR_VERSION = 10
 _MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 _BATCH = "batch"
 
@@ -55,7 +55,7 @@ def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     clean.CopyFrom(model)
     clean.producer_name, clean.producer_version = "edgeline", __version__
     clean.doc_string, clean.domain, clean.model_version = "", "", 0
-    clean.ir_version = min(clean.ir_version, MAX_IR_VERSION)
+    clean.ir_version = IR_VERSION
     del clean.metadata_props[:]
     graph = clean.graph
     graph.doc_string = ""
@@ -120,12 +120,15 @@ def with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = _BATCH
     targets = {node.input[1] for node in free.graph.node if node.op_type == "Reshape"}
-    for tensor in free.graph.initializer:
-        if tensor.name in targets:
-            shape = numpy_helper.to_array(tensor).copy()
-            if shape.size and int(shape[0]) in old:
-                shape[0] = 0
-                tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+    constants = [node for node in free.graph.node if node.op_type == "Constant" and node.output[0] in targets]
+    for tensor in [
+        *(tensor for tensor in free.graph.initializer if tensor.name in targets),
+        *(attribute.t for node in constants for attribute in node.attribute if attribute.name == "value"),
+    ]:
+        shape = numpy_helper.to_array(tensor).copy()
+        if shape.size and int(shape[0]) in old:
+            shape[0] = 0
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
     del free.graph.value_info[:]
     return free
 

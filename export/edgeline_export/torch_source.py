@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 import torch
+from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
 from edgeline.manifest import Preprocessing, TensorSpec
@@ -99,6 +100,7 @@ def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.
 
     Raises InputError, with torch's own words, when torch cannot export it.
     """
+    note(f"converting {type(network).__name__} to ONNX")
     network.eval()
     example = torch.zeros(2, *input_shape)
     try:

@@ -90,5 +90,5 @@ def run_command(parser: argparse.ArgumentParser, body: Body, argv: Sequence[str]
 def _os_error_line(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno == errno.ENOSPC:
-        return f"the disk is full{where}; nothing was written in place: free some space and run the command again"
+        return f"the disk is full{where}; no file is left half-written: free some space and run again"
     return f"{error.strerror or error}{where}"

@@ -36,7 +36,7 @@ def made_report(seed=0, factor=1.0, rounds=20):
                 {
                     "engine": engine, "artefact": name, "graph_sha256": "a" * 64, "precision": "fp32",
                     "scenario": "single-stream", "batch": batch, "threads": 1, "device": "cpu",
-                    "latency_s": {"p50": float(np.median(medians)), "p90": max(medians), "p99": None},
+                    "latency_s": {"p50": sorted(samples)[len(samples) // 2 - 1], "p90": max(medians), "p99": None},
                     "throughput_per_s": batch / float(np.mean(medians)), "calls": len(samples),
                     "round_medians_s": medians, "samples_s": samples, "samples_per_round": [41] * rounds,
                     "cold_start_s": {"import": 0.2, "load": 0.02, "first": 0.002},
@@ -44,6 +44,7 @@ def made_report(seed=0, factor=1.0, rounds=20):
                     "artefact_bytes": 260_000, "accuracy": 0.98, "layers": [], "speed_of_light_s": None,
                 }
             )  # fmt: skip
+    kernel = [float(160e-6 * s) for s in speed]
     return {
         "schema_version": 1, "valid": True, "invalid_reasons": [], "created": "2026-11-22T12:00:00Z",
         "protocol": {"mode": "quick", "threads": 1, "pinned": [1], "rounds": rounds, "slot_s": 0.5, "device": "cpu",
@@ -51,8 +52,8 @@ def made_report(seed=0, factor=1.0, rounds=20):
         "fingerprint": {"cpu": "A CPU", "machine": "x86_64", "cores": 2, "usable_cores": 2, "isa": ["avx2"],
                         "memory_bytes": 2**34, "gpu": None, "governor": None, "load_average": 0.1, "os": "Linux 6",
                         "python": "3.11.7", "versions": {"torch": "2.14.1"}},
-        "reference_kernel": {"name": "k", "round_medians_s": [float(160e-6 * s) for s in speed]},
-        "roofline": None, "results": results, "samples_sha256": samples_sha256(results),
+        "reference_kernel": {"name": "k", "round_medians_s": kernel},
+        "roofline": None, "results": results, "samples_sha256": samples_sha256(results, kernel),
     }  # fmt: skip
 
 
@@ -80,10 +81,21 @@ def test_edited_samples_are_refused(written):
         read_report(written(report))
 
 
-def test_edited_medians_are_refused(written):
+@pytest.mark.parametrize("key", ["round", "p50"])
+def test_edited_medians_are_refused(written, key):
     report = made_report()
-    report["results"][1]["round_medians_s"][0] *= 0.5
-    with pytest.raises(InputError, match="a median does not follow from its samples"):
+    if key == "round":
+        report["results"][1]["round_medians_s"][0] *= 0.5
+    else:
+        report["results"][1]["latency_s"]["p50"] *= 0.5
+    with pytest.raises(InputError, match="its medians do not follow from its samples"):
+        read_report(written(report))
+
+
+def test_an_edited_reference_is_refused(written):
+    report = made_report()
+    report["reference_kernel"]["round_medians_s"] = [m * 0.5 for m in report["reference_kernel"]["round_medians_s"]]
+    with pytest.raises(InputError, match="is damaged or was edited"):
         read_report(written(report))
 
 
@@ -152,7 +164,7 @@ def changed(report, *path, value):
     for key in path[:-1]:
         target = target[key]
     target[path[-1]] = value
-    report["samples_sha256"] = samples_sha256(report["results"])
+    report["samples_sha256"] = samples_sha256(report["results"], report["reference_kernel"]["round_medians_s"])
     return report
 
 
@@ -266,7 +278,7 @@ def test_tables_by_hand():
     assert table.note == "Withheld (-): p99 needs 662 calls."
     (headline,) = tables.headlines(made_report())
     assert headline.startswith(
-        "lenet-mnist-10k.fp32.onnx on onnxruntime answers in 29.8 us (median, batch 1): 4.0 times"
+        "lenet-mnist-10k.fp32.onnx on onnxruntime answers in 29.6 us (median, batch 1): 4.1 times"
     )
 
 

@@ -242,3 +242,22 @@ def test_a_report_that_cannot_be_written_is_found_before_measuring(exported, com
     assert (code, out) == (4, "")
     assert "the report cannot be written" in one_line(err)
     assert "round" not in err
+
+
+def test_a_disk_that_is_full_for_the_page_keeps_the_report(exported, command, tmp_path, monkeypatch):
+    real = os.fsync
+    written = []
+
+    def fills_up(descriptor):
+        if written:
+            raise OSError(28, os.strerror(28))
+        written.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr("edgeline.files.os.fsync", fills_up)
+    argv = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    code, _, err = command(MAIN, exported, *argv)
+    assert code == 4
+    assert "r.json is written and whole, but r.md could not be: No space left on device" in one_line(err)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert read_report(tmp_path / "r.json")["results"]

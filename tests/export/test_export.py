@@ -389,6 +389,14 @@ def test_damaged_files_are_one_line_and_leave_nothing(command, tmp_path, damage)
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_are_judged_on_their_own_data_set_only(command, tmp_path, weights_file):
+    """The digits of mnist-10k lie in MNIST's training set, so the two must not be mixed."""
+    code, _, err = command(MAIN, "lenet", "--weights", weights_file, "--dataset", "mnist", "--out", tmp_path / "out")
+    assert code == 2
+    assert "was trained on mnist-10k, not on mnist" in one_line(err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_corrupt_and_foreign_weights(command, tmp_path, weights_file):
     path = tmp_path / "w.safetensors"
     path.write_bytes(weights_file.read_bytes()[:5_000])

@@ -102,13 +102,15 @@ def test_only_the_batch_may_be_free():
         inputs_of(helper.make_model(graph))
 
 
-def test_a_fixed_batch_is_freed_in_reshapes_too():
+@pytest.mark.parametrize("kind", ["initializer", "Constant"])
+def test_a_fixed_batch_is_freed_in_reshapes_too(kind):
     target = numpy_helper.from_array(np.array([2, 4]), "target")
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in (("x", [2, 1, 2, 2]), ("y", [2, 4]))]  # fmt: skip
-    graph = helper.make_graph(
-        [helper.make_node("Reshape", ["x", "target"], ["y"])], "g", [ends[0]], [ends[1]], [target]
-    )
+    nodes = [helper.make_node("Reshape", ["x", "target"], ["y"])]
+    if kind == "Constant":
+        nodes.insert(0, helper.make_node("Constant", [], ["target"], value=target))
+    graph = helper.make_graph(nodes, "g", [ends[0]], [ends[1]], [target] if kind == "initializer" else [])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     free = clean_graph(with_free_batch(model))
     assert inputs_of(free)[0].shape == (-1, 1, 2, 2)
