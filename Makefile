@@ -14,6 +14,7 @@ DATASET ?=
 
 help:
 	@echo "make demo      train LeNet, export it, benchmark it against eager PyTorch, write a report (about 3 minutes)"
+	@echo "               (make demo DATASET=mnist: on the full MNIST, fetched if need be)"
 	@echo "make test      the test suite, without what is marked slow, gpu, cross or browser"
 	@echo "make test-all  what make test leaves out, but gpu"
 	@echo "make check     formatter, linter, types, imports, line cap, README's examples"

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import edgeline_export.cli
 import edgeline_train.cli
-import pytest
 from edgeline.files import sha256_of_file
 
 

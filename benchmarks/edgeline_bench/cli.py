@@ -6,13 +6,14 @@ import argparse
 import datetime
 import json
 import os
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeline.artefact import Artefact, open_artefact
-from edgeline.command import Parser, run_command
+from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError
 
 if TYPE_CHECKING:
@@ -50,10 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, metavar="PATH", help="the baseline's weights: a file or a folder (weights)"
     )
     parser.add_argument(
+        "--factory", metavar="NAME", help="the baseline of a factory's artefact: package.module:factory"
+    )
+    parser.add_argument(
         "--mode", choices=("quick",), default="quick", help="quick: about --seconds a point, our own clock"
     )
     parser.add_argument(
-        "--seconds", type=float, default=10.0, metavar="S", help="time for each engine at each batch size"
+        "--seconds", type=_seconds, default=10.0, metavar="S", help="time for each engine at each batch size"
     )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="into how many interleaved turns it is cut")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout, without raw samples")
@@ -61,19 +65,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    if min(sizes) < 1:
-        raise ValueError(text)
-    return sizes
+    if not re.fullmatch(r"[1-9]\d{0,6}(,[1-9]\d{0,6})*", text):
+        raise argparse.ArgumentTypeError(f"expected batch sizes like 1,8,64, got '{text}'")
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
 
 
 def _cores(text: str) -> tuple[int, ...]:
-    return () if text == "any" else tuple(int(part) for part in text.split(","))
+    if not re.fullmatch(r"any|\d{1,4}(,\d{1,4})*", text):
+        raise argparse.ArgumentTypeError(f"expected cores like 0,1, or 'any', got '{text}'")
+    return () if text == "any" else tuple(dict.fromkeys(int(part) for part in text.split(",")))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 86_400:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0 and below a day, got '{text}'")
+    return value
 
 
 def _body(args: argparse.Namespace) -> None:
-    if args.threads < 1 or args.rounds < 1 or not args.seconds > 0:
-        raise InputError("--threads, --rounds and --seconds must be above 0")
+    if args.threads < 1 or args.rounds < 1:
+        raise InputError("--threads and --rounds must be above 0")
     artefacts = _open_all(args.artefacts)
     out: Path = args.out or _new_report_path(artefacts[0])
     if out.suffix != ".json":
@@ -101,23 +116,26 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
     from edgeline_bench.progress import StepPrinter
     from edgeline_bench.report import report_from_run
     from edgeline_bench.rounds import run_rounds
-    from edgeline_bench.validity import invalid_reasons
+    from edgeline_bench.validity import invalid_reasons, reasons_beforehand
 
     pinned = _choose_cores(args.pin, args.threads)
     machine = fingerprint()
     batches = args.batch or _default_batches(artefacts)
-    options = PointOptions(batches, args.threads, pinned, args.weights)
+    options = PointOptions(batches, args.threads, pinned, args.weights, args.factory)
+    cores = len(pinned) or machine["usable_cores"]
     points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
     if args.baseline == "eager":
         points = baseline_points(artefacts, options) + points
     slot_s = args.seconds / args.rounds
+    for reason in reasons_beforehand(args.rounds, args.threads, cores):
+        note(f"this report will be INVALID: {reason}")
     with StepPrinter() as progress:
         run = run_rounds(points, args.rounds, slot_s, progress)
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
         "batches": list(batches), "device": "cpu",
     }  # fmt: skip
-    return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, machine["usable_cores"]))
+    return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, cores))
 
 
 def _default_batches(artefacts: Sequence[Artefact]) -> tuple[int, ...]:
@@ -152,7 +170,6 @@ def _check_writable(out: Path) -> None:
 
 def _write(out: Path, report: Report) -> None:
     from edgeline.files import write_atomically
-
     from edgeline_bench.markdown import markdown_from_report
     from edgeline_bench.page import page_from_report
     from edgeline_bench.report import write_report
@@ -181,7 +198,7 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
 
 
 def _need_packages(baseline: str) -> None:
-    needed = ["plotly", "rich", *(["torch", "safetensors"] if baseline == "eager" else [])]
+    needed = ["plotly", "rich", "onnx", *(["torch", "safetensors"] if baseline == "eager" else [])]
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise MissingCapabilityError(f"benchmarking needs {', '.join(missing)}: pip install 'edgeline[bench]'")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from edgeline.errors import NotComparableError
 
+from edgeline.errors import NotComparableError
 from edgeline_bench import figures
 from edgeline_bench.report import Report
 
 # What a claim must exceed even when rounds hardly spread: a process keeps its memory layout for all its rounds, so two
-# runs of the same thing differ by more than the rounds of one. docs/comparing.md has the experiment.
+# runs of the same thing differ by more than the rounds of one. docs/measuring.md has the experiment.
 NOISE_FLOOR = 0.05
 _HOST_KEYS = ("cpu", "machine", "usable_cores", "isa", "memory_bytes", "gpu")
-_PROTOCOL_KEYS = ("mode", "threads", "pinned", "device")
+_PROTOCOL_KEYS = ("mode", "threads", "pinned", "device", "slot_s")
 
 RowKey = tuple[str, str, str, str, int]
 
@@ -31,8 +31,8 @@ class Row:
     verdict: figures.Verdict
 
 
-def compare(old: Report, new: Report, noise: float | None = None) -> list[Row]:
-    """Compare two reports row by row. `noise` (a share) replaces what the reports' own rounds show.
+def compare(old: Report, new: Report, noise: float = NOISE_FLOOR) -> list[Row]:
+    """Compare two reports row by row; differences within `noise` (a share, default NOISE_FLOOR) are none.
 
     Raises NotComparableError, with every difference, when they must not be compared.
     """
@@ -43,8 +43,7 @@ def compare(old: Report, new: Report, noise: float | None = None) -> list[Row]:
     rows = []
     for key, result in rows_old.items():
         before, after = _relative(old, result), _relative(new, rows_new[key])
-        own_noise = max(NOISE_FLOOR, figures.relative_spread(before), figures.relative_spread(after))
-        verdict = figures.verdict(before, after, own_noise if noise is None else noise)
+        verdict = figures.verdict(before, after, noise)
         rows.append(Row(key, result["latency_s"]["p50"], rows_new[key]["latency_s"]["p50"], verdict))
     return rows
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from edgeline.command import Parser, note, run_command
+from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import EXIT_GATE, EXIT_OK
-
 from edgeline_bench import units
-from edgeline_bench.compare import Row, compare
+from edgeline_bench.compare import NOISE_FLOOR, Row, compare
 from edgeline_bench.report import Report, read_report
 from edgeline_bench.tables import Table, plain_text
 
@@ -35,23 +34,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("compare-reports", "Say, row by row, whether a new report is faster, slower or the same.", EPILOG)
     parser.add_argument("old", metavar="OLD", type=Path, help="a report of benchmark-model")
     parser.add_argument("new", metavar="NEW", type=Path, help="a later one")
-    parser.add_argument("--noise", type=_share, metavar="SHARE", help="differences below it are none, e.g. 3%% "
-                        "(default: what the reports' own rounds show, at least 5%%)")  # fmt: skip
+    parser.add_argument(
+        "--noise", type=share, default=NOISE_FLOOR, metavar="SHARE", help="differences below it are none, e.g. 3%%"
+    )
     parser.add_argument(
         "--fail-on-regression",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="exit 1 when a row is called slower by more, e.g. 5%%",
     )
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
-
-
-def _share(text: str) -> float:
-    value = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    if not 0 <= value < 1:
-        raise ValueError(text)
-    return value
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -65,11 +58,21 @@ def _body(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         print(plain_text(_table(rows)))
-    limit = args.fail_on_regression
-    worse = [] if limit is None else [r for r in rows if r.verdict.word == "slower" and r.verdict.ratio > 1 + limit]
+    return EXIT_OK if args.fail_on_regression is None else _gate(rows, (old, new), args.fail_on_regression)
+
+
+def _gate(rows: Sequence[Row], reports: tuple[Report, Report], limit: float) -> int:
+    """Return 1 when a row is called slower by more than `limit`, or when a report is INVALID and nothing is shown."""
+    if not all(report["valid"] for report in reports):
+        note("compare-reports: an INVALID report shows no absence of a regression: measure again")
+        return EXIT_GATE
+    worse = [row for row in rows if row.verdict.word == "slower" and row.verdict.ratio > 1 + limit]
     if worse:
         note(f"compare-reports: {len(worse)} of {len(rows)} rows are slower by more than {limit:.0%}")
         return EXIT_GATE
+    open_rows = [row for row in rows if row.verdict.ci95 is None or row.verdict.ci95[1] > 1 + limit]
+    if open_rows:
+        note(f"in {len(open_rows)} of {len(rows)} rows the interval reaches above {limit:.0%}: one could hide there")
     return EXIT_OK
 
 
@@ -77,13 +80,17 @@ def _table(rows: Sequence[Row]) -> Table:
     cells = tuple(
         (
             row.key[0], row.key[1], str(row.key[4]), units.seconds(row.old_s), units.seconds(row.new_s),
-            f"{row.verdict.ratio:.3f}", f"{row.verdict.ci95[0]:.3f} to {row.verdict.ci95[1]:.3f}",
+            f"{row.verdict.ratio:.3f}", _interval(row),
             f"{row.verdict.noise:.1%}", row.verdict.word,
         )
         for row in rows
     )  # fmt: skip
     heading = ("engine", "artefact", "batch", "old p50", "new p50", "ratio", "95 % interval", "noise", "verdict")
     return Table("Comparison", heading, cells, 2)
+
+
+def _interval(row: Row) -> str:
+    return "-" if row.verdict.ci95 is None else f"{row.verdict.ci95[0]:.3f} to {row.verdict.ci95[1]:.3f}"
 
 
 def _note_versions(old: Report, new: Report) -> None:

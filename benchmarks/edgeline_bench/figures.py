@@ -9,6 +9,7 @@ import numpy as np
 
 # The fewest queries from which a percentile may be told, at confidence 0.99: MLPerf Inference's early stopping.
 MIN_SAMPLES = {50: 1, 90: 64, 95: 130, 99: 662}
+MIN_ROUNDS_FOR_VERDICT = 6  # fewer, and a bootstrap over rounds has too few values to draw from
 _RESAMPLES = 10_000
 _SEED = 0
 
@@ -41,7 +42,7 @@ class Verdict:
     """New over old: the ratio of times, its 95 % interval, the noise below which nothing is claimed, and the word."""
 
     ratio: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     noise: float
     word: str
 
@@ -51,7 +52,10 @@ def verdict(old: Sequence[float], new: Sequence[float], noise: float) -> Verdict
 
     The ratio is that of the medians; its interval is the percentile bootstrap over rounds (rounds are the independent
     unit, calls within one are not). "slower" or "faster" is said only where the whole interval lies outside the noise.
+    From fewer than MIN_ROUNDS_FOR_VERDICT rounds there is neither interval nor verdict.
     """
+    if min(len(old), len(new)) < MIN_ROUNDS_FOR_VERDICT:
+        return Verdict(float(np.median(new) / np.median(old)), None, noise, "too few rounds")
     before, after = np.asarray(old, np.float64), np.asarray(new, np.float64)
     random = np.random.default_rng(_SEED)
     draws = np.median(random.choice(after, (_RESAMPLES, len(after))), axis=1) / np.median(

@@ -13,6 +13,7 @@ def markdown_from_report(report: Report) -> str:
         "",
         f"**{tables.verdict_line(report)}**",
         "",
+        *(f"{line}\n" for line in tables.headlines(report)),
         tables.markdown(tables.latency_table(report)),
         tables.markdown(tables.start_table(report)),
         tables.markdown(tables.facts_table(report)),

@@ -113,7 +113,7 @@ def rounds_figure(report: Report) -> go.Figure:
 
 
 def _name(result: dict[str, Any]) -> str:
-    return f"{result['engine']} {result['precision']} batch {result['batch']}"
+    return f"{result['engine']} {result['artefact']} batch {result['batch']}"
 
 
 def _by_engine(report: Report) -> dict[str, list[dict[str, Any]]]:

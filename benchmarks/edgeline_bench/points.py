@@ -15,6 +15,8 @@ from edgeline.files import sha256_of_file
 from edgeline_train.models import model_from_name
 from edgeline_train.models.weights import DEFAULT_FOLDER, SUFFIX
 
+_ORIGINS = {"onnx": "an .onnx file", "factory": "a factory"}
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -33,6 +35,7 @@ class Point:
     accuracy: float | None = None
     artefact_bytes: int | None = None
     weights_bytes: int | None = None
+    source_key: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,6 +59,7 @@ class PointOptions:
     threads: int
     pinned: tuple[int, ...]
     weights: Path | None
+    factory: str | None
 
 
 def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]:
@@ -79,6 +83,7 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             accuracy=manifest.verification.get("accuracy_exported"),
             artefact_bytes=artefact.total_bytes,
             weights_bytes=weights_bytes_of(artefact),
+            source_key=source_key(artefact),
         )
         for size in options.batches
     ]
@@ -87,36 +92,50 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
 def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> list[Point]:
     """Return eager PyTorch's points: one network per source of the artefacts, however many forms it has.
 
-    An artefact made from an .onnx file has no eager form; that is said, and it is measured without one.
+    An artefact made from an .onnx file has no eager form, and a factory is called only when the user names it: a
+    manifest must not decide what code runs. Both are said, and such artefacts are measured without a baseline.
     """
     points: dict[str, list[Point]] = {}
     for artefact in artefacts:
         manifest, source = artefact.manifest, dict(artefact.manifest.source)
-        if source["kind"] == "onnx":
-            note(f"{artefact.name} was made from an .onnx file: there is no eager baseline for it")
-            continue
         if source["kind"] == "model":
             source["weights"] = str(_weights_of(artefact, options.weights).resolve())
+        elif source["kind"] == "factory" and options.factory:
+            source["factory"] = options.factory
+        else:
+            way_on = "name it with --factory package.module:factory" if source["kind"] == "factory" else "there is none"
+            origin = _ORIGINS.get(source["kind"], "elsewhere")
+            note(f"{artefact.name} was made from {origin}: no eager baseline ({way_on})")
+            continue
         name = f"{manifest.name}{f'-{manifest.dataset}' if manifest.dataset else ''}"
-        points[name] = [
-            Point(
-                engine="eager",
-                name=name,
-                host="eager",
-                precision="fp32",
-                batch=size,
-                threads=options.threads,
-                pinned=options.pinned,
-                folder=str(artefact.folder.resolve()),
-                graph_sha256=manifest.files[GRAPH_FILE].sha256,
-                accuracy=manifest.verification.get("accuracy_reference"),
-                artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
-                weights_bytes=weights_bytes_of(artefact),
-                source=source,
-            )
-            for size in options.batches
-        ]
+        points.setdefault(
+            source_key(artefact),
+            [
+                Point(
+                    engine="eager",
+                    name=name,
+                    host="eager",
+                    precision="fp32",
+                    batch=size,
+                    threads=options.threads,
+                    pinned=options.pinned,
+                    folder=str(artefact.folder.resolve()),
+                    graph_sha256=manifest.files[GRAPH_FILE].sha256,
+                    accuracy=manifest.verification.get("accuracy_reference"),
+                    artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
+                    weights_bytes=weights_bytes_of(artefact),
+                    source=source,
+                    source_key=source_key(artefact),
+                )
+                for size in options.batches
+            ],
+        )
     return [point for group in points.values() for point in group]
+
+
+def source_key(artefact: Artefact) -> str:
+    """Return what two artefacts share when they are forms of the same network: its weights, else its graph."""
+    return str(artefact.manifest.source["weights_sha256"] or artefact.manifest.files[GRAPH_FILE].sha256)
 
 
 def weights_bytes_of(artefact: Artefact) -> int:

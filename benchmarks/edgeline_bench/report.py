@@ -16,7 +16,6 @@ from typing import Any
 
 from edgeline.errors import InputError
 from edgeline.files import write_atomically
-
 from edgeline_bench import figures
 from edgeline_bench.engines.reference import NAME as REFERENCE_NAME
 from edgeline_bench.rounds import Measured, Run
@@ -25,6 +24,18 @@ from edgeline_bench.rounds import Measured, Run
 # 1  2026-11  the first. `roofline`, `speed_of_light_s` and `activations` are null and `layers` empty: not measured yet.
 SCHEMA_VERSION = 1
 Report = dict[str, Any]
+
+# What readers rely on, by section; "" is the report itself.
+_KEYS = {
+    "": ("valid", "invalid_reasons", "created"),
+    "protocol": ("mode", "threads", "pinned", "device", "rounds", "slot_s", "clock_overhead_s", "foreign_load"),
+    "fingerprint": ("cpu", "machine", "cores", "usable_cores", "isa", "memory_bytes", "gpu", "governor", "load_average",
+                    "os", "python", "versions"),
+    "reference_kernel": ("name", "round_medians_s"),
+    "results": ("engine", "artefact", "graph_sha256", "source", "precision", "scenario", "batch", "threads",
+                "latency_s", "throughput_per_s", "samples_s", "samples_per_round", "round_medians_s", "cold_start_s",
+                "memory_bytes", "artefact_bytes", "accuracy"),
+}  # fmt: skip
 
 
 def report_from_run(
@@ -59,6 +70,7 @@ def _result(measured: Measured) -> dict[str, Any]:
         "engine": point.engine,
         "artefact": point.name,
         "graph_sha256": point.graph_sha256,
+        "source": point.source_key,
         "precision": point.precision,
         "scenario": "single-stream",
         "batch": point.batch,
@@ -73,7 +85,7 @@ def _result(measured: Measured) -> dict[str, Any]:
         "cold_start_s": ready["cold_start_s"],
         "memory_bytes": {
             **ready["memory_bytes"],
-            "peak": measured.peak_bytes,
+            **(measured.memory_bytes or dict.fromkeys(("peak", "anonymous", "file_backed"))),
             "weights": point.weights_bytes,
             "activations": None,
         },
@@ -116,17 +128,30 @@ def read_report(path: Path) -> Report:
         )
     try:
         found = samples_sha256(report["results"], report["reference_kernel"]["round_medians_s"])
-        complete = {"protocol", "fingerprint", "reference_kernel", "valid", "invalid_reasons"} <= report.keys()
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged: {error} is missing or of the wrong kind; run benchmark-model again"
-        ) from None
-    if found != report.get("samples_sha256") or not complete:
-        raise InputError(
-            f"{path} is damaged or was edited: its samples do not match its checksum; run benchmark-model again"
-        )
-    _check_derived(path, report)
+        _check_shape(report)
+        _check_derived(path, report)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); run benchmark-model again") from None
+    if found != report.get("samples_sha256"):
+        raise InputError(f"{path} is damaged or was edited: its samples do not match its checksum; measure again")
     return report
+
+
+def _check_shape(report: Report) -> None:
+    """Raise KeyError, TypeError or ValueError unless all is there that tables, page and comparison read."""
+    for section, keys in _KEYS.items():
+        for record in report["results"] if section == "results" else [report[section] if section else report]:
+            missing = [key for key in keys if key not in record]
+            if missing:
+                raise KeyError(missing[0])
+    reference = report["reference_kernel"]["round_medians_s"]
+    if not report["results"] or not reference or not min(reference) > 0:
+        raise ValueError("it has no results, or no reference times above 0")
+    for result in report["results"]:
+        if not len(result["samples_per_round"]) == len(result["round_medians_s"]) == len(reference):
+            raise ValueError("its rounds and those of its reference kernel differ in number")
+        if not min(result["samples_s"]) > 0:
+            raise ValueError("a sample is not above 0")
 
 
 def _check_derived(path: Path, report: Report) -> None:

@@ -31,7 +31,7 @@ class Measured:
     rounds_s: list[list[float]] = field(default_factory=list)
     calls: int = 0
     elapsed_s: float = 0.0
-    peak_bytes: int | None = None
+    memory_bytes: dict[str, int] | None = None
 
     @property
     def round_medians_s(self) -> list[float]:
@@ -85,7 +85,7 @@ def run_rounds(points: Sequence[Point], rounds: int, slot_s: float, report: Call
                 measured.rounds_s.append(answer["samples_s"])
                 measured.calls += answer["calls"]
                 measured.elapsed_s += answer["elapsed_s"]
-                measured.peak_bytes = answer["peak_bytes"]
+                measured.memory_bytes = answer["memory_bytes"]
         foreign_load, elapsed_s = load.foreign()
     return Run([m for _, m in workers[:-1]], workers[-1][1], foreign_load, elapsed_s)
 

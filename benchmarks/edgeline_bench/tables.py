@@ -111,7 +111,7 @@ def speedup(report: Report, result: dict[str, Any]) -> float | None:
     if result["engine"] == "eager":
         return None
     for other in report["results"]:
-        same = ("graph_sha256", "batch", "scenario")
+        same = ("source", "batch", "scenario")
         if other["engine"] == "eager" and all(other[key] == result[key] for key in same):
             return float(other["latency_s"]["p50"] / result["latency_s"]["p50"])
     return None

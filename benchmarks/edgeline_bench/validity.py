@@ -11,14 +11,19 @@ MAX_REFERENCE_SPREAD = 0.10
 MAX_FOREIGN_LOAD = 0.20
 
 
-def invalid_reasons(run: Run, threads: int, usable_cores: int) -> list[str]:
-    """Return the reasons why a run's figures should not be relied on; none when it is valid."""
+def reasons_beforehand(rounds: int, threads: int, cores: int) -> list[str]:
+    """Return what is wrong before anything is measured; `cores` is how many the engines may use."""
     reasons = []
-    rounds = len(run.reference.rounds_s)
     if rounds < MIN_ROUNDS:
         reasons.append(f"{rounds} rounds, intervals need at least {MIN_ROUNDS}: leave --rounds out")
-    if threads > usable_cores:
-        reasons.append(f"{threads} threads on {usable_cores} usable cores: lower --threads")
+    if threads > cores:
+        reasons.append(f"{threads} threads on {cores} core{'s' * (cores != 1)}: lower --threads, or --pin more cores")
+    return reasons
+
+
+def invalid_reasons(run: Run, threads: int, cores: int) -> list[str]:
+    """Return the reasons why a run's figures should not be relied on; none when it is valid."""
+    reasons = reasons_beforehand(len(run.reference.rounds_s), threads, cores)
     drift = figures.drift(run.reference.round_medians_s)
     if abs(drift) > MAX_REFERENCE_DRIFT:
         reasons.append(f"the machine drifted by {drift:+.0%} between the first and the last third: run again")

@@ -1,8 +1,9 @@
 """A worker: a process that hosts one engine at one batch size, and measures it when told to.
 
 Started by edgeline_bench.worker_handle as `python -m edgeline_bench.worker`, with the spec as JSON in its argument.
-It speaks JSON, a line each: first `{"ready": ...}`, then an answer to each order on stdin. Before the engine it imports
-the standard library only, so that what it reports of import time and memory is the engine's own.
+It speaks JSON, a line each: first `{"ready": ...}`, then an answer to each order on stdin. It imports nothing but the
+standard library before it is pinned, so that a pool of threads which a package starts on import is pinned too; and what
+it reports as import time runs from the start of the process until the engine's packages, numpy among them, are there.
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from edgeline.errors import EdgelineError
-
 from edgeline_bench import clock, procfs
-from edgeline_bench.engines import engine_from_spec
 
 _PR_SET_PDEATHSIG = 1
 
@@ -44,7 +42,8 @@ def main() -> int:
                     "samples_s": slot.samples_s,
                     "calls": slot.calls,
                     "elapsed_s": slot.elapsed_s,
-                    "peak_bytes": memory and memory.peak,
+                    "memory_bytes": memory
+                    and {"peak": memory.peak, "anonymous": memory.anonymous, "file_backed": memory.file_backed},
                 },
             )
     except Exception as error:  # noqa: BLE001 - the parent raises it again, as what it is
@@ -55,6 +54,8 @@ def main() -> int:
 
 def _kind(error: Exception) -> str:
     """Return the class of edgeline.errors that says best what went wrong."""
+    from edgeline.errors import EdgelineError
+
     if isinstance(error, EdgelineError):
         return type(error).__name__
     if isinstance(error, ImportError):
@@ -64,6 +65,8 @@ def _kind(error: Exception) -> str:
 
 def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Bring the engine up stage by stage; return its call and what each stage took."""
+    from edgeline_bench.engines import engine_from_spec
+
     engine = engine_from_spec(spec)
     engine.import_packages()
     imported, memory_imported = time.monotonic(), procfs.memory_of()
@@ -71,8 +74,9 @@ def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     loaded, memory_loaded = time.monotonic(), procfs.memory_of()
     call = engine.prepare()
     prepared = time.monotonic()
-    call()
+    output = call()
     first = time.monotonic()
+    engine.check(output)
     return call, {
         "cold_start_s": {
             "import": imported - spec["spawned_at"],

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 from edgeline import errors
-
 from edgeline_bench.points import Point
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -28,7 +27,11 @@ class WorkerHandle:
         Raises what the engine raised: an EdgelineError of the same class, or EdgelineError with its words.
         """
         self.point = point
-        environment = {**os.environ, **{name: str(point.threads) for name in _THREAD_VARIABLES}}
+        environment = {
+            **os.environ,
+            **{name: str(point.threads) for name in _THREAD_VARIABLES},
+            "PYTHONSAFEPATH": "1",  # `python -m` would import from the current folder before all else
+        }
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         spec = {**point.spec(), "spawned_at": time.monotonic()}
         self._process = subprocess.Popen(

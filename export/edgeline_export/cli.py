@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeline.artefact import Artefact
-from edgeline.command import Parser, note, run_command
+from edgeline.artefact import GRAPH_FILE, Artefact
+from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
-from edgeline.manifest import BatchRange
+from edgeline.manifest import FILE_NAME, BatchRange
+from edgeline_export.subject import DEFAULT_MAX_DROP, Subject, SubjectRequest
 from edgeline_train.data.datasets import DATASETS, dataset_from_name
 from edgeline_train.models import MODELS, model_from_name
-
-from edgeline_export.subject import Subject, SubjectRequest
 
 if TYPE_CHECKING:
     from edgeline_export.formats.interface import Format
@@ -31,6 +31,12 @@ examples:
   export-model lenet --format onnx
   export-model net.onnx --samples inputs.npz
   export-model mypackage.nets:SmallNet --input-shape 1,28,28 --dataset mnist-10k"""
+
+_DO_NOT_APPLY = {
+    "an .onnx file": ("weights", "input_shape"),
+    "a factory": ("weights",),
+    "a network of ours": ("input_shape",),
+}
 
 DEFAULT_OUT = Path("artifacts")
 
@@ -55,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input-shape", type=_shape, metavar="C,H,W", help="of a factory's module, without the batch")
     parser.add_argument("--name", metavar="NAME", help="of the artefact, instead of the subject's own")
     parser.add_argument(
-        "--batch", type=_batch_range, default=BatchRange(), metavar="MIN:OPT:MAX", help="batch sizes to verify (1:8:64)"
+        "--batch", type=_batch_range, default="1:8:64", metavar="MIN:OPT:MAX", help="batch sizes to verify, or one size"
     )
     parser.add_argument(
         "--max-drop",
-        type=float,
-        default=0.01,
+        type=share,
+        default=DEFAULT_MAX_DROP,
         metavar="SHARE",
         help="accuracy that may be lost before the export fails",
     )
@@ -70,23 +76,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(","))
-    if min(sizes) < 1:
-        raise ValueError(text)
-    return sizes
+    if not re.fullmatch(r"[1-9]\d{0,6}(,[1-9]\d{0,6})*", text):
+        raise argparse.ArgumentTypeError(f"expected sizes like 1,28,28, got '{text}'")
+    return tuple(int(part) for part in text.split(","))
 
 
 def _batch_range(text: str) -> BatchRange:
-    sizes = [int(part) for part in text.split(":")]
+    sizes = [int(part) for part in text.split(":")] if re.fullmatch(r"\d{1,6}(:\d{1,6}){0,2}", text) else []
     if len(sizes) == 1:
         sizes *= 3
     if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        raise argparse.ArgumentTypeError(f"expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, got {text}")
+        raise argparse.ArgumentTypeError(f"expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, or one size, got '{text}'")
     return BatchRange(*sizes)
 
 
 def _body(args: argparse.Namespace) -> None:
-    _need_packages()
     from edgeline_export.formats import FORMATS, format_from_name
     from edgeline_export.formats.interface import ExportRequest
 
@@ -97,11 +101,11 @@ def _body(args: argparse.Namespace) -> None:
     chosen = format_from_name(args.format)
     if args.precision not in chosen.precisions:
         raise UnknownNameError(f"precision of format {chosen.name}", args.precision, chosen.precisions)
-    if not 0 <= args.max_drop <= 1:
-        raise InputError(f"--max-drop is a share between 0 and 1, got {args.max_drop}")
     state = chosen.availability()
     if not state.available:
         raise MissingCapabilityError(f"format {chosen.name} cannot be written here: {state.why}: {state.install}")
+    if args.name is not None and not re.fullmatch(r"\w[\w.-]*", args.name, re.ASCII):
+        raise InputError(f"--name takes letters, digits, '.', '_' and '-', not '{args.name}'")
     subject = _subject(args)
     artefact = chosen.export(subject, ExportRequest(args.precision, args.out, args.batch, args.max_drop))
     if args.json:
@@ -115,6 +119,14 @@ def _subject(args: argparse.Namespace) -> Subject:
     """Find out what SUBJECT is, and load it."""
     if args.dataset is not None:
         dataset_from_name(args.dataset)
+    if (Path(args.subject) / FILE_NAME).is_file():
+        raise InputError(f"{args.subject} is an artefact already; its graph is {Path(args.subject) / GRAPH_FILE}")
+    kind = _kind(args.subject)
+    for option in _DO_NOT_APPLY[kind]:
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')} does not apply to {kind} ({args.subject}); leave it out")
+    if kind != "a network of ours" and args.dataset is not None and args.samples is not None:
+        raise InputError("give --dataset or --samples, not both: one of them judges the export")
     request = SubjectRequest(
         args.subject, args.weights, args.dataset, args.data_root, args.samples, args.input_shape, args.name, args.batch
     )
@@ -122,11 +134,17 @@ def _subject(args: argparse.Namespace) -> Subject:
         from edgeline_export.onnx_source import subject_from_onnx
 
         return subject_from_onnx(Path(args.subject), request)
+    model = None if ":" in args.subject else model_from_name(args.subject)
+    _need_torch()
     from edgeline_export.torch_source import subject_from_factory, subject_from_model
 
-    if ":" in args.subject:
-        return subject_from_factory(request)
-    return subject_from_model(model_from_name(args.subject), request)
+    return subject_from_factory(request) if model is None else subject_from_model(model, request)
+
+
+def _kind(subject: str) -> str:
+    if subject.endswith(".onnx"):
+        return "an .onnx file"
+    return "a factory" if ":" in subject else "a network of ours"
 
 
 def _print_formats(formats: Sequence[Format], as_json: bool) -> None:
@@ -156,10 +174,12 @@ def _print_artefact(artefact: Artefact) -> None:
     print(f"{artefact.folder}: {figure}, largest difference {check['max_abs_diff']:.2g}")
 
 
-def _need_packages() -> None:
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript", "torch", "scipy") if find_spec(name) is None]
+def _need_torch() -> None:
+    missing = [name for name in ("torch", "onnxscript", "safetensors") if find_spec(name) is None]
     if missing:
-        raise MissingCapabilityError(f"exporting needs {', '.join(missing)}: pip install 'edgeline[export]'")
+        raise MissingCapabilityError(
+            f"exporting a torch network needs {', '.join(missing)}: pip install 'edgeline[export]'"
+        )
 
 
 if __name__ == "__main__":

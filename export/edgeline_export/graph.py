@@ -9,10 +9,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import onnx
+from onnx import TensorProto, numpy_helper
+
 from edgeline.errors import GateError, InputError
 from edgeline.manifest import TensorSpec
-from edgeline.version import __version__
-from onnx import TensorProto, numpy_helper
 
 OPSET = 20
 IR_VERSION = 10
@@ -53,16 +53,15 @@ def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     clean = onnx.ModelProto()
     clean.CopyFrom(model)
-    clean.producer_name, clean.producer_version = "edgeline", __version__
+    # No version here: a new release must not turn the same network into another graph.
+    clean.producer_name, clean.producer_version = "edgeline", ""
     clean.doc_string, clean.domain, clean.model_version = "", "", 0
     clean.ir_version = IR_VERSION
     del clean.metadata_props[:]
-    graph = clean.graph
-    graph.doc_string = ""
-    for item in [graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
-        del item.metadata_props[:]
-        item.doc_string = ""
-    del graph.value_info[:]
+    _strip(clean.graph)
+    for function in clean.functions:
+        _strip(function)
+    del clean.graph.value_info[:]
     if clean.ByteSize() > _MAX_BYTES:
         raise InputError(f"the graph has {clean.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2 GB")
     try:
@@ -71,6 +70,19 @@ def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InputError(f"the graph does not pass onnx.checker: {one_line(error)}") from None
     return clean
+
+
+def _strip(body: onnx.GraphProto | onnx.FunctionProto) -> None:
+    """Take metadata and doc strings from a graph or function, the bodies of its If and Loop nodes included."""
+    graph_parts = [*body.input, *body.output, *body.initializer] if isinstance(body, onnx.GraphProto) else []
+    for item in [body, *body.node, *body.value_info, *graph_parts]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for node in body.node:
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                _strip(inner)
 
 
 def inputs_of(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:

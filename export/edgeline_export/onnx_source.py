@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
+
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
 from edgeline.manifest import BatchRange
-from google.protobuf.message import DecodeError
-
 from edgeline_export.graph import OPSET, check_ends, clean_graph, inputs_of, one_line, outputs_of, with_free_batch
 from edgeline_export.samples import samples_for
 from edgeline_export.subject import Reference, Subject, SubjectRequest

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from edgeline.errors import InputError
+from edgeline.images import arrays_from_npz
 from edgeline.manifest import Preprocessing, TensorSpec
 from edgeline.preprocessing import input_from_pixels
 from edgeline_train.data import Dataset, dataset_from_name, load_split, preprocessing_for
@@ -68,16 +70,15 @@ def samples_from_file(path: Path, spec: TensorSpec | None) -> Samples:
 
     Raises InputError when the file is damaged, lacks `inputs`, or they do not fit `spec`.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            inputs = archive["inputs"]
-            labels = archive["labels"].astype(np.int64) if "labels" in archive else None
-    except FileNotFoundError:
-        raise InputError(f"--samples: there is no file {path}") from None
-    except KeyError:
-        raise InputError(f"--samples: {path} has no array named 'inputs' (and, if you have them, 'labels')") from None
-    except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise InputError(f"--samples: {path} is no .npz file: {error}") from None
+    arrays = arrays_from_npz(path)
+    inputs, labels = arrays.get("inputs"), arrays.get("labels")
+    if inputs is None or inputs.ndim < 2 or inputs.dtype.kind not in "fiu":
+        raise InputError(
+            f"--samples: {path} has no numbers [N, ...] named 'inputs' (and, if you have them, 'labels' [N])"
+        )
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise InputError(f"--samples: the labels in {path} are {labels.dtype}, expected class numbers as integers")
+    labels = None if labels is None else labels.astype(np.int64)
     if len(inputs) == 0 or (labels is not None and labels.shape != (len(inputs),)):
         raise InputError(
             f"--samples: {path} has {len(inputs)} inputs and {0 if labels is None else len(labels)} labels"

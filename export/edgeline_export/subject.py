@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-import onnx
-from edgeline.manifest import BatchRange, Preprocessing
 
+from edgeline.manifest import BatchRange, Preprocessing
 from edgeline_export.samples import Samples
 
+if TYPE_CHECKING:
+    import onnx
+
+DEFAULT_MAX_DROP = 0.01  # accuracy that an export may lose before it is not written
 Reference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 

@@ -9,22 +9,23 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from torch import nn
+
 from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
 from edgeline.manifest import Preprocessing, TensorSpec
-from edgeline_train.data import dataset_from_name, preprocessing_for
-from edgeline_train.models import Model
-from edgeline_train.models.weights import find_weights, load_weights
-from torch import nn
-
 from edgeline_export.factory import module_from_factory
 from edgeline_export.graph import OPSET, check_ends, clean_graph, one_line
 from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
 from edgeline_export.subject import Reference, Subject, SubjectRequest
+from edgeline_train.data import dataset_from_name, preprocessing_for
+from edgeline_train.models import Model
+from edgeline_train.models.weights import find_weights, load_weights
 
 
 def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
@@ -103,6 +104,7 @@ def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.
     note(f"converting {type(network).__name__} to ONNX")
     network.eval()
     example = torch.zeros(2, *input_shape)
+    _try_forward(network, example)
     try:
         with _quiet(), torch.inference_mode(False):
             program = torch.onnx.export(
@@ -125,26 +127,45 @@ def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.
     return clean_graph(graph)
 
 
+def _try_forward(network: nn.Module, example: torch.Tensor) -> None:
+    """Run the module once as it is: what is wrong with it or its input shape is said in its own words, at once."""
+    name, shape = type(network).__name__, ["N", *example.shape[1:]]
+    try:
+        with torch.inference_mode():
+            result = network(example)
+    except Exception as error:
+        raise InputError(
+            f"{name} does not run on float32 {shape}: {type(error).__name__}: {one_line(error)}"
+        ) from error
+    if not isinstance(result, torch.Tensor):
+        raise InputError(f"{name} returns a {type(result).__name__}; edgeline takes networks that return a tensor")
+    if result.shape[:1] != example.shape[:1]:
+        raise InputError(f"{name} turns a batch of 2 into {list(result.shape)}; the first dimension must be the batch")
+
+
 def eager_reference(network: nn.Module) -> Reference:
     """Return a function that runs the module as it is, on the CPU."""
 
     def run(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         with torch.inference_mode():
-            result: npt.NDArray[Any] = network(torch.from_numpy(batch)).numpy()
-            return result
+            result = network(torch.from_numpy(batch))
+        return np.asarray(result.numpy())
 
     return run
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from printing: what it warns of is about its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep torch's exporter from printing: its log is about its own internals, its errors reach us as exceptions."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(previous)

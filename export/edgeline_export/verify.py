@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from edgeline.command import note
-from edgeline.errors import GateError
-from edgeline.manifest import BatchRange
 
+from edgeline.command import note
+from edgeline.errors import GateError, InputError
+from edgeline.manifest import BatchRange
 from edgeline_export.paired import paired_accuracy
 from edgeline_export.subject import Reference, Subject
 
-DEFAULT_MAX_DROP = 0.01
 # The largest difference of a logit that the same arithmetic in another order explains, relative to the largest logit.
 RELATIVE_TOLERANCE = {"fp32": 1e-4}
 _CHUNK = 64
@@ -65,10 +64,12 @@ def verify(
     `exported` computes the exported form's outputs. The batch sizes min, opt and max are each run once, so that a
     shape that was frozen on the way shows now and not on the device.
     """
+    labels = subject.samples.labels
     fixed = batch.max if batch.min == batch.max else None
     before = _outputs(subject, subject.reference, fixed, f"source ({subject.reference_engine})")
     after = _outputs(subject, exported, fixed, f"export ({engine})")
     _check_shapes(before, after)
+    _check_classes(subject, before)
     if not np.isfinite(after).all():
         bad = int((~np.isfinite(after)).reshape(len(after), -1).any(axis=1).sum())
         raise GateError(f"the export gives NaN or infinity for {bad} of {len(after)} samples; nothing was written")
@@ -76,7 +77,6 @@ def verify(
     difference = float(np.abs(after.astype(np.float64) - before).max())
     _check_batches(subject, exported, after, batch, tolerance)
     right_class = before.reshape(len(before), -1).argmax(axis=1), after.reshape(len(after), -1).argmax(axis=1)
-    labels = subject.samples.labels
     pair = None if labels is None else paired_accuracy(right_class[0] == labels, right_class[1] == labels)
     result = Verification(
         engine=engine,
@@ -139,6 +139,21 @@ def _check_shapes(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> None:
         raise GateError(f"the export gives {list(after.shape)}, its source {list(before.shape)}; nothing was written")
     if not np.isfinite(before).all():
         raise GateError("the source itself gives NaN or infinity on these samples; nothing was written")
+
+
+def _check_classes(subject: Subject, outputs: npt.NDArray[Any]) -> None:
+    """Labels say nothing about a network of other classes: an accuracy from them would be a made-up figure."""
+    samples, classes = subject.samples, outputs[0].size
+    if samples.label_names is not None and len(samples.label_names) != classes:
+        raise InputError(
+            f"{subject.name} has {classes} outputs, {samples.data} has {len(samples.label_names)} classes; "
+            "leave --dataset out, or give --samples of its own"
+        )
+    if samples.labels is not None and not 0 <= samples.labels.min() <= samples.labels.max() < classes:
+        raise InputError(
+            f"{samples.data} holds labels from {samples.labels.min()} to {samples.labels.max()}, "
+            f"{subject.name} has classes 0 to {classes - 1}"
+        )
 
 
 def _check_batches(

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from edgeline.artefact import Artefact, open_artefact
+from edgeline.errors import InputError
 from edgeline.files import atomic_folder, sha256_of_file
 from edgeline.manifest import FILE_NAME, FileEntry, Manifest
 
@@ -35,6 +37,10 @@ def write_artefact(
     `finish` gets the unfinished artefact (its manifest is a draft that lists `files`), and returns the final manifest
     and further files; what it raises leaves `folder` as it was. The manifest is written last.
     """
+    if folder.exists() and not (folder / FILE_NAME).is_file():
+        raise InputError(
+            f"{folder} is there already and is no artefact; move it away, or name another place with --out"
+        )
     with atomic_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)

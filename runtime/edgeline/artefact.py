@@ -43,7 +43,8 @@ class Artefact:
 def open_artefact(folder: str | Path) -> Artefact:
     """Open and check an artefact: manifest, then presence, size and SHA-256 of each file it lists.
 
-    Raises ArtefactError when the folder or a file is missing, a hash is wrong, or a listed path leaves the folder.
+    Raises ArtefactError when the folder or a file is missing, a hash is wrong, a listed path leaves the folder, or the
+    folder holds a file that is not listed.
     """
     path = Path(folder)
     if not path.exists():
@@ -64,7 +65,16 @@ def open_artefact(folder: str | Path) -> Artefact:
                 f"{file} is not the file that was exported: sha256 {found[:12]}, expected {entry.sha256[:12]}; "
                 "export it again"
             )
+    _refuse_unlisted(path, manifest)
     return Artefact(path, manifest)
+
+
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """A file without a hash could be read all the same: a graph may keep its weights in files beside it."""
+    for entry in sorted(folder.rglob("*")):
+        name = entry.relative_to(folder).as_posix()
+        if not entry.is_dir() and name != FILE_NAME and name not in manifest.files:
+            raise ArtefactError(f"{folder} holds '{name}', which its manifest does not list; move it away")
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from edgeline.artefact import open_artefact
 from edgeline.backends import ENGINES
 from edgeline.command import Parser, note, run_command
 from edgeline.doctor import examine
-from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError
+from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError, ShapeError
 from edgeline.images import array_from_file
 from edgeline.loading import load
+from edgeline.manifest import Manifest
 from edgeline.selftest import run_selftest
 from edgeline.session import DEVICES, Session
 
@@ -71,19 +72,25 @@ def _info(args: argparse.Namespace) -> int:
     check = manifest.verification
     lines = {
         "artefact": artefact.name,
-        "model": f"{manifest.name}, trained on {manifest.dataset or 'no data set of ours'}",
+        "model": _model_text(manifest),
         "form": f"{manifest.format}, {manifest.precision}, {manifest.build}, created {manifest.created}",
         "input": "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs),
         "output": "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs),
-        "batch": f"{manifest.batch.min} to {manifest.batch.max}, mostly {manifest.batch.opt}",
+        "batch": f"{', '.join(map(str, sorted(set(astuple(manifest.batch)))))} verified",
         "accuracy": _accuracy_text(check),
-        "verified": f"on {check['samples']} {check.get('data', 'samples')} with {check['engine']}, "
+        "verified": f"with {check['engine']} on {check['samples']} samples ({check['data']}), "
         f"largest difference {check['max_abs_diff']:.2g}",
         "size": f"{artefact.total_bytes / 1e6:.2f} MB in {len(manifest.files) + 1} files, all hashes right",
     }
     for key, value in lines.items():
         print(f"{key:<9} {value}")
     return EXIT_OK
+
+
+def _model_text(manifest: Manifest) -> str:
+    if manifest.source["kind"] == "model":
+        return f"{manifest.name}, trained on {manifest.dataset}"
+    return f"{manifest.name}, from {manifest.source.get('factory') or 'an .onnx file'}"
 
 
 def _accuracy_text(check: Any) -> str:
@@ -109,10 +116,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _run_file(session: Session, path: Path, top: int) -> list[dict[str, Any]]:
-    batch = _batch_from_array(session, array_from_file(path), path)
-    if not np.isfinite(batch).all():
-        raise InputError(f"{path} holds NaN or infinity; the network was not run")
-    logits = session.infer(batch)
+    shape = session.manifest.inputs[0].shape
+    try:
+        batch = _batch_from_array(session, array_from_file(path, grey=len(shape) == 4 and shape[1] == 1), path)
+        if not np.isfinite(batch).all():
+            raise InputError(f"{path} holds NaN or infinity; the network was not run")
+        logits = session.infer_all(batch)
+    except ShapeError as error:
+        raise ShapeError(f"{path}: {error}") from None
     if not np.isfinite(logits).all():
         raise GateError(f"{path}: an output of {session.artefact.name} is NaN or infinite")
     probabilities = _softmax(logits.reshape(len(logits), -1))

@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from edgeline.errors import (
     EXIT_FAULT,
@@ -23,6 +26,9 @@ from edgeline.errors import (
     EdgelineError,
 )
 from edgeline.version import __version__
+
+# torch has no class of its own for it on the CPU: "DefaultCPUAllocator: can't allocate memory", "CUDA out of memory".
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")
 
 Body = Callable[[argparse.Namespace], "int | None"]
 
@@ -49,6 +55,17 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return super()._get_help_string(action)
 
 
+def share(text: str) -> float:
+    """Parse a share for argparse: `5%` or `0.05`, at least 0 and at most 1."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share like 5% or 0.05, got '{text}'")
+    return value
+
+
 def note(message: str) -> None:
     """Print a note or progress line on stderr, where it does not mix with data."""
     print(message, file=sys.stderr, flush=True)
@@ -61,6 +78,7 @@ def run_command(parser: argparse.ArgumentParser, body: Body, argv: Sequence[str]
     except SystemExit as stop:
         return int(stop.code or 0)
     prog = parser.prog
+    previous = _terminate_like_ctrl_c()
     try:
         code = body(args)
         sys.stdout.flush()
@@ -78,13 +96,33 @@ def run_command(parser: argparse.ArgumentParser, body: Body, argv: Sequence[str]
     except MemoryError:
         note(f"{prog}: out of memory; try a smaller --batch or --batch-size")
         return EXIT_RESOURCE
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        note(f"{prog}: {error.filename} is in the way ({error.strerror}); name another place")
+        return EXIT_INPUT
     except OSError as error:
         note(f"{prog}: {_os_error_line(error)}")
         return EXIT_RESOURCE
-    except Exception:  # noqa: BLE001 - the last net: everything expected was caught above
+    except Exception as error:  # noqa: BLE001 - the last net: everything expected was caught above
+        if isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)):
+            note(f"{prog}: out of memory; try a smaller --batch or --batch-size")
+            return EXIT_RESOURCE
         traceback.print_exc()
         note(f"{prog}: this is a fault of edgeline {__version__}, not of yours; please report the lines above")
         return EXIT_FAULT
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate_like_ctrl_c() -> Any:
+    """Let SIGTERM (kill, a container that stops) clean up as Ctrl-C does; return the handler to put back."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, interrupt)
 
 
 def _os_error_line(error: OSError) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeline.backends import ENGINES
-from edgeline.backends.onnxruntime import has_cuda_driver
+from edgeline.cuda import has_cuda_driver
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """Reading the images and arrays that a person hands to `edgeline run`.
 
-.npy and .pgm need nothing; .png needs Pillow. No other format, and no colour conversion: a picture must have the
-network's channels.
+.npy and .pgm need nothing; .png needs Pillow. No other format.
 """
 
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from edgeline.errors import InputError, MissingCapabilityError
 SUFFIXES = (".npy", ".pgm", ".png")
 
 # Magic, width, height, maxval, separated by white space and # comments; one white space before the pixels. (Netpbm)
-_PGM_HEADER = re.compile(rb"(P[25])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+_PGM_HEADER = re.compile(rb"(P[25])(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,6})\s")
 
 
-def array_from_file(path: Path) -> npt.NDArray[Any]:
-    """Read .npy as it is; .pgm and .png as uint8 [1, H, W] (grey) or [1, H, W, 3] (colour).
+def array_from_file(path: Path, grey: bool = True) -> npt.NDArray[Any]:
+    """Read .npy as it is; .pgm and .png as uint8 [1, H, W], or .png as [1, H, W, 3] where `grey` is False.
+
+    Colours become grey by Pillow's rule (ITU-R 601-2 luma). Nothing is resized and nothing is inverted.
 
     Raises InputError for a missing, damaged or unknown kind of file, MissingCapabilityError for .png without Pillow.
     """
@@ -31,12 +34,32 @@ def array_from_file(path: Path) -> npt.NDArray[Any]:
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     if path.suffix.lower() == ".npy":
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{path} is no .npy array: {error}") from None
-    pixels = _pixels_from_pgm(path) if path.suffix.lower() == ".pgm" else _pixels_from_png(path)
+        content = _load(path, ".npy array")
+        if isinstance(content, dict):
+            raise InputError(f"{path} is an .npz archive under another name")
+        return content
+    pixels = _pixels_from_pgm(path) if path.suffix.lower() == ".pgm" else _pixels_from_png(path, grey)
     return pixels[np.newaxis]
+
+
+def arrays_from_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of an .npz archive. Raises InputError, naming the file, when it is missing or damaged."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    content = _load(path, ".npz archive")
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is an .npy array under another name")
+    return content
+
+
+def _load(path: Path, what: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    """np.load without pickles. Its errors are of many kinds, by where the damage is; all mean the same to a person."""
+    try:
+        with path.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            return {name: content[name] for name in content} if hasattr(content, "files") else np.asarray(content)
+    except (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error):
+        raise InputError(f"{path} is no {what}: damaged, or of another kind") from None
 
 
 def _pixels_from_pgm(path: Path) -> npt.NDArray[np.uint8]:
@@ -55,14 +78,14 @@ def _pixels_from_pgm(path: Path) -> npt.NDArray[np.uint8]:
         else:
             values = np.frombuffer(body, np.uint8 if maximum < 256 else np.dtype(">u2"))
         values = values[: width * height].reshape(height, width)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(f"{path} is truncated or damaged: it has no {width} x {height} pixels") from None
-    if values.max() > maximum:
-        raise InputError(f"{path} is damaged: a pixel is above the maximum {maximum} of its header")
+    if values.max() > maximum or values.min() < 0:
+        raise InputError(f"{path} is damaged: a pixel is not between 0 and the maximum {maximum} of its header")
     return np.asarray(np.rint(values * (255 / maximum)), np.uint8)
 
 
-def _pixels_from_png(path: Path) -> npt.NDArray[np.uint8]:
+def _pixels_from_png(path: Path, grey: bool) -> npt.NDArray[np.uint8]:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
@@ -70,7 +93,9 @@ def _pixels_from_png(path: Path) -> npt.NDArray[np.uint8]:
             f"{path}: reading .png needs Pillow: pip install pillow (or convert the image to .pgm, which needs nothing)"
         ) from None
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA", "I;16", "I") else "RGB"), np.uint8)
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path} is no PNG image: {error}") from None
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.mode.startswith("I"):  # 16 bits: convert("L") would clip
+                return np.asarray(np.rint(np.asarray(image, np.float64) / 257), np.uint8)
+            return np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no PNG image that can be read: {error}") from None

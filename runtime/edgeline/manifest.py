@@ -14,10 +14,14 @@ from typing import Any
 from edgeline.errors import ArtefactError
 
 # History of the schema:
-# 1  2026-11  the first. `engine_files` names the compiled form; `batch.max` binds engines with a fixed profile only.
+# 1  2026-11  the first
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 
+SOURCE_KEYS = ("kind", "weights_sha256")
+VERIFICATION_KEYS = (
+    "engine", "data", "samples", "max_abs_diff", "top1_agreement", "accuracy_reference", "accuracy_exported",
+)  # fmt: skip
 DTYPES = ("float32", "float16", "int8", "uint8", "int32", "int64")
 
 
@@ -108,14 +112,14 @@ def manifest_from_file(path: Path) -> Manifest:
         )
     try:
         return _manifest_from_record(record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"lacks the key {error}" if isinstance(error, KeyError) else f"has a bad value ({error})"
         raise ArtefactError(f"{path} {what}; export it again with export-model") from None
 
 
 def _manifest_from_record(record: dict[str, Any]) -> Manifest:
     preprocessing = record["preprocessing"]
-    return Manifest(
+    manifest = Manifest(
         name=str(record["name"]),
         dataset=record["dataset"],
         precision=str(record["precision"]),
@@ -135,6 +139,25 @@ def _manifest_from_record(record: dict[str, Any]) -> Manifest:
         target=dict(record.get("target") or {}),
         calibration=record.get("calibration"),
     )
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError or KeyError where values that others rely on do not fit together."""
+    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
+        raise ValueError(f"{len(manifest.inputs)} inputs and {len(manifest.outputs)} outputs, expected one of each")
+    if not 1 <= manifest.batch.min <= manifest.batch.opt <= manifest.batch.max:
+        raise ValueError(f"batch {manifest.batch}, expected 1 <= min <= opt <= max")
+    classes = manifest.outputs[0].shape[-1]
+    if manifest.labels is not None and len(manifest.labels) != classes:
+        raise ValueError(f"{len(manifest.labels)} labels for {classes} outputs")
+    if any("\0" in name for name in manifest.files):
+        raise ValueError("a file name with a NUL")
+    for section, keys in ((manifest.source, SOURCE_KEYS), (manifest.verification, VERIFICATION_KEYS)):
+        missing = [key for key in keys if key not in section]
+        if missing:
+            raise KeyError(missing[0])
 
 
 def _tensor_spec(item: dict[str, Any]) -> TensorSpec:
@@ -148,9 +171,12 @@ def _tensor_spec(item: dict[str, Any]) -> TensorSpec:
 
 def _preprocessing(item: dict[str, Any]) -> Preprocessing:
     resize = item["resize"]
-    return Preprocessing(
+    preprocessing = Preprocessing(
         resize=None if resize is None else (int(resize[0]), int(resize[1])),
         scale=float(item["scale"]),
         mean=tuple(float(v) for v in item["mean"]),
         std=tuple(float(v) for v in item["std"]),
     )
+    if not all(value > 0 for value in preprocessing.std):
+        raise ValueError(f"std {preprocessing.std}, expected numbers above 0")
+    return preprocessing

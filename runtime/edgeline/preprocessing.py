@@ -32,7 +32,9 @@ def input_from_pixels(
     if images.shape[3] != channels:
         raise ShapeError(f"expected images with {channels} channel(s), got {images.shape[3]}")
     if preprocessing.resize is None and images.shape[1:3] != (height, width):
-        raise ShapeError(f"expected images of {height} x {width} pixels, got {images.shape[1]} x {images.shape[2]}")
+        raise ShapeError(
+            f"expected images of {height} x {width} pixels, got {images.shape[1]} x {images.shape[2]}: resize first"
+        )
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
     if preprocessing.resize is not None:
         planes = resize_bilinear(planes, preprocessing.resize)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeline.artefact import SELFTEST_FILE
-from edgeline.errors import ArtefactError, GateError
+from edgeline.errors import ArtefactError, GateError, InputError
+from edgeline.images import arrays_from_npz
 from edgeline.session import Session
 
 
@@ -32,15 +33,13 @@ def run_selftest(session: Session) -> SelftestResult:
     """
     path = session.artefact.file(SELFTEST_FILE)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            inputs, expected = archive["inputs"], archive["logits"]
-            tolerance = float(archive["tolerance"])
-    except (KeyError, ValueError, OSError) as error:
+        arrays = arrays_from_npz(path)
+        inputs, expected, tolerance = arrays["inputs"], arrays["logits"], float(arrays["tolerance"])
+    except (InputError, KeyError, ValueError, TypeError) as error:
         raise ArtefactError(f"{path} is damaged: {error}; export the artefact again with export-model") from None
     if not np.isfinite(inputs).all() or not np.isfinite(expected).all():
         raise ArtefactError(f"{path} holds NaN or infinity; export the artefact again with export-model")
-    step = session.manifest.batch.max
-    found = np.concatenate([session.infer(inputs[i : i + step]) for i in range(0, len(inputs), step)])
+    found = session.infer_all(inputs)
     name = session.artefact.name
     if not np.isfinite(found).all():
         raise GateError(f"self-test of {name} on {session.engine} failed: an output is NaN or infinite")

@@ -34,8 +34,8 @@ class Session(abc.ABC):
     def __init__(self, artefact: Artefact, device: str, threads: int) -> None:
         if device not in DEVICES:
             raise InputError(f"unknown device '{device}'; known: {', '.join(DEVICES)}")
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}")
+        if not isinstance(threads, int) or threads < 1:
+            raise InputError(f"threads must be a whole number of at least 1, got {threads!r}")
         self.artefact = artefact
         self.device = device
         self.threads = threads
@@ -94,11 +94,29 @@ class Session(abc.ABC):
 
         Raises what preprocess() and infer() raise.
         """
-        step = self._fixed_batch or self.manifest.batch.max
         if len(images) == 0:
             raise ShapeError("expected at least one image, got none")
-        pieces = [self.infer(self.preprocess(images[i : i + step])) for i in range(0, len(images), step)]
+        step = self.manifest.batch.max
+        pieces = [self.infer_all(self.preprocess(images[i : i + step])) for i in range(0, len(images), step)]
         return np.asarray(np.concatenate(pieces).argmax(axis=1), np.int64)
+
+    def infer_all(self, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run any number of samples, in pieces of the largest batch; return their outputs in order.
+
+        Where the graph has one fixed batch size, the last piece is filled up and its surplus outputs are dropped.
+
+        Raises what infer() raises.
+        """
+        if self._fixed_batch is None and len(samples) <= self.manifest.batch.max:
+            return self.infer(samples)
+        step = self._fixed_batch or self.manifest.batch.max
+        pieces = []
+        for start in range(0, len(samples), step):
+            piece = samples[start : start + step]
+            missing = step - len(piece) if self._fixed_batch else 0
+            filled = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)]) if missing else piece
+            pieces.append(self.infer(filled)[: len(piece)])
+        return np.concatenate(pieces)
 
     def close(self) -> None:
         """Give the engine's memory back. Calling it again does nothing; infer() afterwards raises InputError."""

@@ -1,7 +1,6 @@
-import time
-
 import numpy as np
 import pytest
+
 from edgeline_bench import clock, figures, units
 
 
@@ -51,7 +50,11 @@ def test_warm_up_goes_on_until_blocks_agree(monkeypatch):
 
 def test_overhead_is_that_of_an_empty_call():
     assert 0 < clock.overhead_s() < 1e-4
-    assert time.perf_counter_ns() > 0
+
+
+def test_too_few_rounds_give_no_verdict():
+    result = figures.verdict([1.0] * 5, [2.0] * 5, 0.05)
+    assert (result.word, result.ci95, result.ratio) == ("too few rounds", None, 2.0)
 
 
 def test_percentiles_are_nearest_rank_and_withheld():

@@ -2,16 +2,16 @@ import copy
 import json
 import re
 
-import edgeline_bench.compare_cli
 import numpy as np
 import pytest
+
+import edgeline_bench.compare_cli
 from edgeline.errors import InputError, NotComparableError
 from edgeline_bench import compare, tables, validity
 from edgeline_bench.page import page_from_report
 from edgeline_bench.points import reference_point
 from edgeline_bench.report import read_report, samples_sha256, write_report
 from edgeline_bench.rounds import Measured, Run
-
 from tests.conftest import one_line
 
 MAIN = edgeline_bench.compare_cli.main
@@ -34,7 +34,8 @@ def made_report(seed=0, factor=1.0, rounds=20):
             samples = [s for m in medians for s in [m] * 41]
             results.append(
                 {
-                    "engine": engine, "artefact": name, "graph_sha256": "a" * 64, "precision": "fp32",
+                    "engine": engine, "artefact": name, "graph_sha256": "a" * 64, "source": "b" * 64,
+                    "precision": "fp32",
                     "scenario": "single-stream", "batch": batch, "threads": 1, "device": "cpu",
                     "latency_s": {"p50": sorted(samples)[len(samples) // 2 - 1], "p90": max(medians), "p99": None},
                     "throughput_per_s": batch / float(np.mean(medians)), "calls": len(samples),
@@ -108,8 +109,11 @@ def test_an_edited_reference_is_refused(written):
             lambda text: text.replace('"schema_version": 1', '"schema_version": 0'),
             "schema_version 0, this edgeline reads 1",
         ),
-        (lambda text: text.replace('"samples_s"', '"samples"'), "is damaged: 'samples_s' is missing"),
+        (lambda text: text.replace('"samples_s"', '"samples"'), "is damaged \\('samples_s'\\)"),
         (lambda text: text.replace('"fingerprint"', '"print"'), "is damaged"),
+        (lambda text: text.replace('"latency_s": {', '"latency_s": null, "x": {'), "is damaged"),
+        (lambda text: text.replace('"cpu"', '"gpu_"'), "is damaged \\('cpu'\\)"),
+        (lambda text: json.dumps({**json.loads(text), "results": []}), "is damaged"),
     ],
 )
 def test_damaged_reports_are_refused(written, change, words):
@@ -158,6 +162,28 @@ def test_ten_percent_is_seen_and_blamed_on_the_right_rows(written, command):
     assert command(MAIN, old, new, "--noise", "20%", "--fail-on-regression", "5%")[0] == 0
 
 
+def test_an_invalid_report_does_not_pass_the_gate(written, command):
+    new = changed(changed(made_report(1), "valid", value=False), "invalid_reasons", value=["it was hot"])
+    paths = written(made_report(), "old.json"), written(new, "new.json")
+    code, _, err = command(MAIN, *paths, "--fail-on-regression", "5%")
+    assert code == 1
+    assert "an INVALID report shows no absence of a regression" in one_line(err)
+
+
+def test_a_gate_says_where_it_could_not_see(written, command):
+    random = np.random.default_rng(0)
+    noisy = made_report(1)
+    for result in noisy["results"]:
+        medians = [round(float(m * (1 + 0.3 * random.random())), 9) for m in result["round_medians_s"]]
+        result["round_medians_s"], result["samples_s"] = medians, [s for m in medians for s in [m] * 41]
+        result["latency_s"]["p50"] = sorted(result["samples_s"])[len(result["samples_s"]) // 2 - 1]
+    noisy["samples_sha256"] = samples_sha256(noisy["results"], noisy["reference_kernel"]["round_medians_s"])
+    paths = written(made_report(), "old.json"), written(noisy, "new.json")
+    code, _, err = command(MAIN, *paths, "--noise", "50%", "--fail-on-regression", "5%")
+    assert code == 0
+    assert "in 4 of 4 rows the interval reaches above 5%: one could hide there" in err
+
+
 def changed(report, *path, value):
     report = copy.deepcopy(report)
     target = report
@@ -175,6 +201,7 @@ def changed(report, *path, value):
         (("fingerprint", "isa"), ["avx2", "avx512f"], "fingerprint isa"),
         (("protocol", "threads"), 2, "protocol threads: 1 and 2"),
         (("protocol", "mode"), "mlperf", "protocol mode: quick and mlperf"),
+        (("protocol", "slot_s"), 0.05, "protocol slot_s: 0.5 and 0.05"),
         (("reference_kernel", "name"), "l", "reference kernel: k and l"),
         (
             ("results", 2, "graph_sha256"),
@@ -222,7 +249,8 @@ def test_an_invalid_report_is_compared_with_a_warning(written, command):
     [
         (["none.json", "none.json"], "there is no report none.json"),
         (["none.json"], "required: NEW"),
-        (["a", "b", "--noise", "much"], "invalid"),
+        (["a", "b", "--noise", "much"], "expected a share like 5% or 0.05, got 'much'"),
+        (["a", "b", "--fail-on-regression", "5"], "expected a share like 5% or 0.05, got '5'"),
     ],
 )
 def test_wrong_calls(command, argv, words):
@@ -252,7 +280,7 @@ def run_with(reference_medians, foreign_load=0.0):
     [
         (run_with([1.0] * 20), 1, None),
         (run_with([1.0] * 19), 1, "19 rounds, intervals need at least 20"),
-        (run_with([1.0] * 20), 3, "3 threads on 2 usable cores"),
+        (run_with([1.0] * 20), 3, "3 threads on 2 cores"),
         (run_with([1.0] * 10 + [1.2] * 10), 1, "drifted by \\+20%"),
         (run_with([1.0, 1.4] * 10), 1, "spreads by"),
         (run_with([1.0] * 20, 0.5), 1, "other processes used 50% of a core"),
@@ -260,7 +288,7 @@ def run_with(reference_medians, foreign_load=0.0):
     ],
 )
 def test_validity(run, threads, words):
-    reasons = validity.invalid_reasons(run, threads, usable_cores=2)
+    reasons = validity.invalid_reasons(run, threads, cores=2)
     if words is None:
         assert reasons == []
     else:

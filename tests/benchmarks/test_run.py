@@ -7,33 +7,41 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import edgeline_bench.cli
 import numpy as np
 import pytest
+
+import edgeline_bench.cli
 from edgeline.errors import EdgelineError, InputError, ResourceError
-from edgeline_bench import procfs
+from edgeline_bench import plots, procfs
 from edgeline_bench.points import Point
 from edgeline_bench.report import read_report
 from edgeline_bench.worker_handle import WorkerHandle
-
 from tests.conftest import one_line
 
 MAIN = edgeline_bench.cli.main
 SHORT = ("--rounds", 3, "--seconds", 0.06)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def mark():
+    """What tells this run's workers, their parents gone or not, from those of others on this machine."""
+    os.environ["EDGELINE_TEST_RUN"] = f"run-{os.getpid()}"
+    yield
+    del os.environ["EDGELINE_TEST_RUN"]
+
+
 def workers():
-    """The worker processes of this test run, by their command line."""
+    """The worker processes that this test run started."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/cmdline", "rb") as stream:
-                    if b"edgeline_bench.worker" in stream.read():
-                        found.append(int(entry))
-            except OSError:
-                continue
+    for entry in Path("/proc").iterdir():
+        try:
+            ours = f"EDGELINE_TEST_RUN=run-{os.getpid()}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            if ours and b"edgeline_bench.worker" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
     return found
 
 
@@ -80,6 +88,56 @@ def test_markdown_and_page_stand_beside_it(report_path):
     assert text.startswith("# Edgeline benchmark\n")
     assert text.count("| eager | lenet-mnist-10k |") == 4
     assert report_path.with_suffix(".html").stat().st_size > 1_000_000
+
+
+def test_an_invalid_report_is_announced(exported, command, tmp_path):
+    core = str(min(os.sched_getaffinity(0)))
+    argv = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    code, out, err = command(MAIN, exported, *argv, "--threads", 2, "--pin", core)
+    assert code == 0
+    assert "this report will be INVALID: 1 rounds, intervals need at least 20" in err
+    assert "this report will be INVALID: 2 threads on 1 core: lower --threads, or --pin more cores" in err
+    assert "INVALID: 1 rounds, intervals need at least 20: leave --rounds out; 2 threads on 1 core" in out
+
+
+def test_a_folder_of_traps_is_not_imported_from(exported, command, tmp_path, monkeypatch):
+    """`python -m` would put the current folder first: a numpy.py that lies there must not run."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit('trapped')")
+    monkeypatch.chdir(tmp_path)
+    argv = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    code, _, err = command(MAIN, exported, *argv)
+    assert code == 0, err
+
+
+def test_a_manifest_does_not_decide_what_code_runs(artefact, command, tmp_path, edit_manifest):
+    edit_manifest(artefact, source={"kind": "factory", "factory": "os:abort", "weights_sha256": None})
+    argv = ("--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    code, _, err = command(MAIN, artefact, *argv)
+    assert code == 0
+    assert "was made from a factory: no eager baseline (name it with --factory package.module:factory)" in err
+    assert [r["engine"] for r in read_report(tmp_path / "r.json")["results"]] == ["onnxruntime"]
+
+
+def test_a_baseline_of_another_network_is_refused(artefact, command, tmp_path, edit_manifest):
+    edit_manifest(artefact, source={"kind": "factory", "factory": "any:thing", "weights_sha256": None})
+    argv = ("--batch", 2, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    code, _, err = command(MAIN, artefact, *argv, "--factory", "edgeline_train.models.lenet:LeNet")
+    assert code == 2
+    assert "this is not the network that lenet-mnist-10k.fp32.onnx holds: its logits differ by" in one_line(err)
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_two_artefacts_share_the_baseline_of_their_weights(exported, weights_folder, command, tmp_path):
+    second = shutil.copytree(exported, tmp_path / "second.fp32.onnx")
+    argv = ("--weights", weights_folder, "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    code, out, _ = command(MAIN, exported, second, *argv)
+    assert code == 0
+    report = read_report(tmp_path / "r.json")
+    assert [r["engine"] for r in report["results"]] == ["eager", "onnxruntime", "onnxruntime"]
+    ratios = [line.split()[-1] for line in out.splitlines() if line.startswith("onnxruntime")][:2]
+    assert all(ratio.endswith("x") for ratio in ratios)
+    bars = [bar for trace in plots.start_figure(report).data for bar in trace.y]
+    assert len(set(bars)) == 3
 
 
 def test_no_worker_is_left(report_path):
@@ -216,7 +274,9 @@ def test_memory_of_a_process_is_its_own():
             "the eager baseline needs the weights that lenet-mnist-10k.fp32.onnx was exported from, and weights",
         ),
         (["ARTEFACT", "--rounds", "0"], "must be above 0"),
-        (["ARTEFACT", "--batch", "0"], "invalid"),
+        (["ARTEFACT", "--batch", "0"], "expected batch sizes like 1,8,64, got '0'"),
+        (["ARTEFACT", "--pin", "x"], "expected cores like 0,1, or 'any', got 'x'"),
+        (["ARTEFACT", "--seconds", "inf"], "expected seconds above 0 and below a day, got 'inf'"),
         (["ARTEFACT", "--pin", "999"], "--pin: core 999 is not usable here"),
         (["ARTEFACT", "--out", "report.txt"], "--out names the JSON report"),
         (["ARTEFACT", "COPY"], "two of the artefacts are named lenet-mnist-10k.fp32.onnx"),

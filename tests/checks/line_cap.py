@@ -9,9 +9,7 @@ SUFFIXES = {".py", ".c", ".h", ".html"}
 
 
 def main() -> int:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True)
     paths = [Path(line) for line in listed.stdout.splitlines() if Path(line).suffix in SUFFIXES]
     counts = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in paths if path.exists()}
     too_long = {path: count for path, count in counts.items() if count > CAP}

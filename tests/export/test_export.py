@@ -1,22 +1,21 @@
 import json
 import os
 import shutil
-import textwrap
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
 
 import edgeline
 import edgeline_export.cli
-import numpy as np
-import onnx
-import onnxruntime
-import pytest
 from edgeline.artefact import open_artefact
 from edgeline.errors import GateError
 from edgeline.manifest import BatchRange
 from edgeline_export import verify as gate
 from edgeline_export.samples import Samples
 from edgeline_export.subject import Subject
-from onnx import TensorProto, helper, numpy_helper
-
 from tests.conftest import one_line
 
 MAIN = edgeline_export.cli.main
@@ -168,6 +167,54 @@ def test_a_failing_gate_leaves_the_old_artefact(artefact, weights_folder, comman
     assert [path.name for path in artefact.parent.iterdir()] == [artefact.name]
 
 
+def test_an_artefact_is_no_subject(exported, command):
+    code, _, err = command(MAIN, exported)
+    assert code == 2
+    assert one_line(err).endswith(f"is an artefact already; its graph is {exported / 'model.onnx'}")
+
+
+def test_a_folder_that_is_no_artefact_is_not_replaced(weights_folder, command, tmp_path):
+    theirs = tmp_path / "lenet-mnist-10k.fp32.onnx" / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.touch()
+    code, _, err = command(MAIN, "lenet", "--weights", weights_folder, "--out", tmp_path)
+    assert code == 2
+    assert "is there already and is no artefact" in one_line(err)
+    assert theirs.exists()
+
+
+def test_what_a_killed_export_left_is_cleared_away(exported, weights_folder, command, tmp_path):
+    left = tmp_path / f".{exported.name}.999999999.tmp"
+    left.mkdir()
+    assert command(MAIN, "lenet", "--weights", weights_folder, "--out", tmp_path)[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == [exported.name]
+
+
+def test_without_its_packages_it_says_what_is_missing(command, monkeypatch):
+    import edgeline_export.formats.onnx as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "onnx" else True)
+    code, out, _ = command(MAIN, "--list-formats")
+    assert code == 0
+    assert "not available: onnx not installed -> pip install 'edgeline[export]'" in out
+    code, _, err = command(MAIN, "lenet")
+    assert code == 3
+    assert "format onnx cannot be written here: onnx not installed" in one_line(err)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--list-formats"]])
+def test_help_and_list_need_none_of_the_packages(argv):
+    """In a process of its own that cannot import them."""
+    code = (
+        "import sys\nfor name in ('onnx', 'onnxruntime', 'torch', 'onnxscript', 'scipy', 'rich', 'plotly'):\n"
+        "    sys.modules[name] = None\n"
+        f"from edgeline_export.cli import main\nsys.exit(main({argv!r}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "onnx" in result.stdout
+
+
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, os.strerror(28)), 4)])
 def test_ctrl_c_and_a_full_disk_leave_nothing(weights_folder, command, monkeypatch, tmp_path, error, code):
     def fail(_folder):
@@ -178,160 +225,6 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(weights_folder, command, monkeypat
     assert found == code
     one_line(err)
     assert list((tmp_path / "a").iterdir()) == []
-
-
-# --- other people's networks ------------------------------------------------------------------------------------------
-
-
-def own_network(tmp_path, batch="n", opset=13, reshape_batch=0, name="net.onnx", outputs=1):
-    """Conv 1->4 3x3, Relu, global pooling, Gemm 4->3: a small classifier of someone else's."""
-    random = np.random.default_rng(0)
-    weights = [
-        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), n)
-        for n, shape in (("w", (4, 1, 3, 3)), ("v", (3, 4)))
-    ] + [numpy_helper.from_array(np.array([reshape_batch, 4]), "target")]
-    nodes = [
-        helper.make_node("Conv", ["pixels", "w"], ["c"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["g"]),
-        helper.make_node("Reshape", ["g", "target"], ["f"]),
-        helper.make_node("Gemm", ["f", "v"], ["scores"], transB=1),
-    ]
-    ends = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [batch, 1, 8, 8])]
-    outs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 3])]
-    if outputs == 2:
-        outs.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, [batch, 4, 8, 8]))
-    graph = helper.make_graph(nodes, "g", ends, outs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, tmp_path / name)
-    return tmp_path / name
-
-
-@pytest.mark.parametrize(("batch", "reshape_batch"), [("n", 0), (1, 1), (4, 4)])
-def test_an_onnx_file(tmp_path, command, batch, reshape_batch):
-    path = own_network(tmp_path, batch, reshape_batch=reshape_batch)
-    code, _, err = command(MAIN, path, "--out", tmp_path / "out")
-    assert code == 0, err
-    assert "no labelled data: accuracy is not known" in err
-    folder = tmp_path / "out" / "net.fp32.onnx"
-    manifest = open_artefact(folder).manifest
-    assert manifest.inputs[0].shape == (-1, 1, 8, 8)
-    assert manifest.inputs[0].name == "pixels"
-    assert "generated" in manifest.verification["data"]
-    assert manifest.verification["accuracy_exported"] is None
-    assert onnx.load(folder / "model.onnx").opset_import[0].version == 20
-    original = onnxruntime.InferenceSession(path)
-    batch_of_4 = np.random.default_rng(1).standard_normal((4, 1, 8, 8)).astype(np.float32)
-    size = batch if isinstance(batch, int) else 4
-    expected = np.concatenate([original.run(None, {"pixels": batch_of_4[i : i + size]})[0] for i in range(0, 4, size)])
-    with edgeline.load(folder) as session:
-        np.testing.assert_allclose(session.infer(batch_of_4), expected, atol=1e-5)
-
-
-def test_a_fixed_batch_may_stay(tmp_path, command):
-    path = own_network(tmp_path, 4, reshape_batch=4)
-    code, _, err = command(MAIN, path, "--out", tmp_path, "--batch", 4)
-    assert code == 0, err
-    with edgeline.load(tmp_path / "net.fp32.onnx") as session:
-        assert session.infer(np.zeros((4, 1, 8, 8), np.float32)).shape == (4, 3)
-        with pytest.raises(edgeline.errors.ShapeError, match="expected a batch of 4, got 3"):
-            session.infer(np.zeros((3, 1, 8, 8), np.float32))
-
-
-@pytest.mark.parametrize("labels", [True, False])
-def test_own_samples_judge_an_onnx_file(tmp_path, command, labels):
-    path = own_network(tmp_path)
-    inputs = np.random.default_rng(2).standard_normal((30, 1, 8, 8)).astype(np.float32)
-    arrays = {"inputs": inputs}
-    if labels:
-        arrays["labels"] = np.arange(30) % 3
-    np.savez(tmp_path / "s.npz", **arrays)
-    code, _, err = command(MAIN, path, "--samples", tmp_path / "s.npz", "--out", tmp_path, "--name", "mine")
-    assert code == 0, err
-    check = open_artefact(tmp_path / "mine.fp32.onnx").manifest.verification
-    assert check["samples"] == 30
-    assert check["data"] == "inputs of s.npz"
-    assert (check["accuracy_exported"] is not None) == labels
-
-
-FACTORY = """
-    import torch
-    from torch import nn
-
-    class Small(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.body = nn.Sequential(nn.Conv2d(1, 3, 5, stride=3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(),
-                                      nn.Linear(192, 10))
-        def forward(self, x):
-            return self.body(x)
-
-    def number():
-        return 3
-
-    def failing():
-        return 1 / 0
-
-    class Pair(nn.Module):
-        def forward(self, x):
-            return x, x
-"""
-
-
-@pytest.fixture
-def factory_module(tmp_path, monkeypatch):
-    """A package of the user's own in the current folder."""
-    package = tmp_path / "theirs"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "nets.py").write_text(textwrap.dedent(FACTORY))
-    monkeypatch.chdir(tmp_path)
-    yield "theirs.nets"
-    for name in ("theirs", "theirs.nets"):
-        __import__("sys").modules.pop(name, None)
-
-
-def test_a_factory(factory_module, command, tmp_path):
-    code, _, err = command(MAIN, f"{factory_module}:Small", "--input-shape", "1,28,28")
-    assert code == 0, err
-    manifest = open_artefact(tmp_path / "artifacts" / "small.fp32.onnx").manifest
-    assert manifest.source["kind"] == "factory"
-    assert "generated" in manifest.verification["data"]
-    code, _, err = command(MAIN, f"{factory_module}:Small", "--input-shape", "1,28,28", "--dataset", "mnist-10k")
-    assert code == 0, err
-    manifest = open_artefact(tmp_path / "artifacts" / "small-mnist-10k.fp32.onnx").manifest
-    assert manifest.verification["samples"] == 2_000
-    assert manifest.labels == tuple("0123456789")
-
-
-@pytest.mark.parametrize(
-    ("subject_name", "words"),
-    [
-        ("theirs.nets:Small", "give --input-shape 1,28,28 or --samples FILE.npz"),
-        ("theirs.nets:Smal", "theirs.nets:Smal cannot be imported"),
-        ("theirs.net:Small", "cannot be imported: No module named 'theirs.net'"),
-        ("theirs.nets:number", "returned int, not a torch.nn.Module"),
-        ("theirs.nets:failing", "theirs.nets:failing raised ZeroDivisionError: division by zero"),
-    ],
-)
-def test_factories_that_do_not_do(factory_module, command, subject_name, words):
-    code, _, err = command(MAIN, subject_name)
-    assert code == 2
-    assert words in one_line(err)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "words"),
-    [
-        ("Small", "1,4,4", "torch cannot export this network to ONNX: "),
-        ("Pair", "1,28,28", "Pair has 1 input and 2 outputs; edgeline takes networks with one of each"),
-    ],
-)
-def test_modules_that_cannot_be_exported(factory_module, command, name, shape, words):
-    code, _, err = command(MAIN, f"{factory_module}:{name}", "--input-shape", shape)
-    assert code == 2
-    assert words in one_line(err)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -348,8 +241,13 @@ def test_modules_that_cannot_be_exported(factory_module, command, name, shape, w
         (["lenet", "--format", "onx"], "unknown format 'onx' (did you mean onnx?)"),
         (["lenet", "--precision", "fp31"], "unknown precision of format onnx 'fp31' (did you mean fp32?)"),
         (["lenet", "--batch", "8:4:2"], "expected MIN:OPT:MAX"),
-        (["lenet", "--batch", "x"], "invalid"),
-        (["lenet", "--max-drop", "1.5"], "--max-drop is a share between 0 and 1"),
+        (["lenet", "--batch", "x"], "expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, or one size, got 'x'"),
+        (["lenet", "--max-drop", "1.5"], "expected a share like 5% or 0.05, got '1.5'"),
+        (["lenet", "--name", "../evil"], "--name takes letters, digits, '.', '_' and '-', not '../evil'"),
+        (["lenet", "--input-shape", "28x28"], "expected sizes like 1,28,28, got '28x28'"),
+        (["lenet", "--input-shape", "1,28,28"], "--input-shape does not apply to a network of ours (lenet)"),
+        (["a:b", "--weights", "w"], "--weights does not apply to a factory (a:b)"),
+        (["a.onnx", "--dataset", "mnist-10k", "--samples", "s.npz"], "give --dataset or --samples, not both"),
         (["lenet", "--weights", "none.safetensors"], "there are no weights at none.safetensors"),
         (["none.onnx"], "there is no file none.onnx"),
     ],
@@ -361,32 +259,6 @@ def test_wrong_calls_are_one_line_and_leave_nothing(command, tmp_path, monkeypat
     assert words in one_line(err)
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("damage", ["junk", "truncated", "two outputs", "other samples", "no inputs", "no archive"])
-def test_damaged_files_are_one_line_and_leave_nothing(command, tmp_path, damage):
-    path = own_network(tmp_path, outputs=2 if damage == "two outputs" else 1)
-    argv = [path, "--out", tmp_path / "out"]
-    words = "is damaged or no ONNX model"
-    if damage == "junk":
-        path.write_bytes(b"junk")
-    elif damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-40])
-    elif damage == "two outputs":
-        words = "has 1 input and 2 outputs"
-    else:
-        argv += ["--samples", tmp_path / "s.npz"]
-        np.savez(
-            tmp_path / "s.npz", **{"other" if damage == "no inputs" else "inputs": np.zeros((2, 1, 9, 8), np.float32)}
-        )
-        words = "has no array named 'inputs'" if damage == "no inputs" else "the network takes float32 ['N', 1, 8, 8]"
-        if damage == "no archive":
-            (tmp_path / "s.npz").write_bytes(b"junk")
-            words = "is no .npz file"
-    code, out, err = command(MAIN, *argv)
-    assert (code, out) == (2, "")
-    assert words in one_line(err)
-    assert not (tmp_path / "out").exists()
 
 
 def test_weights_are_judged_on_their_own_data_set_only(command, tmp_path, weights_file):

@@ -2,6 +2,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
 from edgeline.errors import GateError, InputError
 from edgeline_export.graph import (
     check_precision,
@@ -13,8 +16,6 @@ from edgeline_export.graph import (
 )
 from edgeline_export.torch_source import graph_from_module
 from edgeline_train.models import MODELS
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 
 def graph_of(name):

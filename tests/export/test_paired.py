@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from edgeline_export.paired import paired_accuracy
 
 

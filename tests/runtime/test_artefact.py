@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from edgeline.artefact import open_artefact
 from edgeline.errors import ArtefactError
 from edgeline.manifest import manifest_from_file
@@ -26,6 +27,12 @@ def test_a_truncated_file_is_found_by_its_size(artefact):
     graph = artefact / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(ArtefactError, match=r"has \d+ bytes, its manifest says \d+"):
+        open_artefact(artefact)
+
+
+def test_a_file_that_is_not_listed_is_refused(artefact):
+    (artefact / "weights.bin").touch()
+    with pytest.raises(ArtefactError, match=r"holds 'weights\.bin', which its manifest does not list"):
         open_artefact(artefact)
 
 
@@ -61,6 +68,14 @@ def test_a_link_that_leaves_the_folder_is_refused(artefact):
         ({"inputs": [{"name": "x", "shape": [1], "dtype": "float8"}]}, "dtype 'float8' of 'x'"),
         ({"batch": {"min": 1}}, "lacks the key 'opt'"),
         ({"inputs": 3}, "bad value"),
+        ({"inputs": []}, "0 inputs and 1 outputs, expected one of each"),
+        ({"files": []}, "bad value"),
+        ({"files": {"a": {"sha256": "", "bytes": float("inf")}}}, "bad value"),
+        ({"files": {"a\0b": {"sha256": "", "bytes": 1}}}, "a file name with a NUL"),
+        ({"verification": {}}, "lacks the key 'engine'"),
+        ({"labels": ["a"]}, "1 labels for 10 outputs"),
+        ({"batch": {"min": 1, "opt": 8, "max": 0}}, "expected 1 <= min <= opt <= max"),
+        ({"preprocessing": {"resize": None, "scale": 1, "mean": [0], "std": [0]}}, "expected numbers above 0"),
     ],
 )
 def test_a_bad_manifest_is_named(artefact, change, words):

@@ -1,11 +1,11 @@
 import json
 import shutil
 
-import edgeline.cli
 import numpy as np
 import pytest
-from edgeline_train.data import DATASETS, load_split
 
+import edgeline.cli
+from edgeline_train.data import DATASETS, load_split
 from tests.conftest import one_line
 
 MAIN = edgeline.cli.main

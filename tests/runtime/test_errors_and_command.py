@@ -1,10 +1,13 @@
 import argparse
 import errno
 import os
+import signal
+import time
 
 import pytest
+
 from edgeline import errors
-from edgeline.command import Parser, run_command
+from edgeline.command import Parser, run_command, share
 
 
 def all_errors(kind=errors.EdgelineError):
@@ -41,6 +44,8 @@ def raising(error):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights/x"), 4, "the disk is full (weights/x)"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 4, "Permission denied (/x)"),
         (MemoryError(), 4, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 4, "out of memory"),
+        (FileExistsError(errno.EEXIST, "File exists", "/etc/passwd"), 2, "/etc/passwd is in the way (File exists)"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -49,6 +54,27 @@ def test_errors_become_one_line_and_an_exit_code(error, code, words, capsys):
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_sigterm_cleans_up_like_ctrl_c(capsys):
+    def body(_args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_command(Parser("try", "x"), body, []) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("text", "value"), [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("100%", 1.0)])
+def test_shares(text, value):
+    assert share(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["5", "-1%", "x", "", "nan"])
+def test_what_is_no_share(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a share like 5% or 0.05"):
+        share(text)
 
 
 def test_a_fault_of_ours_is_70_and_shows_where(capsys):

@@ -2,9 +2,10 @@ import builtins
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from edgeline.errors import InputError, MissingCapabilityError
 from edgeline.images import array_from_file
-from PIL import Image
 
 PIXELS = np.arange(6, dtype=np.uint8).reshape(2, 3) * 50
 
@@ -27,11 +28,13 @@ def test_pgm(tmp_path, content):
     np.testing.assert_array_equal(array_from_file(path), expected[np.newaxis])
 
 
-def test_png_grey_and_colour(tmp_path):
-    Image.fromarray(PIXELS).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(array_from_file(tmp_path / "grey.png"), PIXELS[np.newaxis])
-    Image.fromarray(np.stack([PIXELS] * 3, axis=-1)).save(tmp_path / "colour.png")
-    assert array_from_file(tmp_path / "colour.png").shape == (1, 2, 3, 3)
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16", "RGBA"])
+def test_png(tmp_path, mode):
+    image = Image.fromarray(PIXELS.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(array_from_file(tmp_path / "a.png"), PIXELS[np.newaxis])
+    if mode == "RGB":
+        assert array_from_file(tmp_path / "a.png", grey=False).shape == (1, 2, 3, 3)
 
 
 def test_npy_comes_as_it_is(tmp_path):
@@ -46,7 +49,11 @@ def test_npy_comes_as_it_is(tmp_path):
         ("a.pgm", b"P6\n1 1\n255\n\x00", "is no PGM image"),
         ("a.pgm", b"P5\n3 2\n255\n\x00", "is truncated or damaged"),
         ("a.pgm", b"P5\n3 2\n99999\n\x00", "is no PGM image"),
-        ("a.pgm", b"P2\n1 1\n5\n9\n", "above the maximum 5"),
+        ("a.pgm", b"P2\n1 1\n5\n9\n", "not between 0 and the maximum 5"),
+        ("a.pgm", b"P2\n1 1\n5\n-1\n", "not between 0 and the maximum 5"),
+        ("a.pgm", b"P2\n1 1\n5\n" + b"9" * 5000, "is truncated or damaged"),
+        ("a.pgm", b"P2\n" + b"9" * 5000 + b" 1\n5\n9\n", "is no PGM image"),
+        ("a.npy", b"PK\x03\x04" + b"junk" * 9, "is no .npy array"),
         ("a.png", b"nothing", "is no PNG image"),
         ("a.npy", b"nothing", "is no .npy array"),
         ("a.jpg", b"", "edgeline reads .npy, .pgm, .png"),

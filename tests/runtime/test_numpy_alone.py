@@ -4,8 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import edgeline
 import numpy
+
+import edgeline
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
+
 from edgeline.errors import ShapeError
 from edgeline.manifest import Preprocessing
 from edgeline.preprocessing import input_from_pixels, resize_bilinear
 from edgeline_train.data import pixels
-from torch.nn import functional
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 

@@ -1,9 +1,11 @@
+import json
 import threading
 
-import edgeline
 import numpy as np
 import pytest
 import torch
+
+import edgeline
 from edgeline.errors import ArtefactError, InputError, MissingCapabilityError, ShapeError, UnknownNameError
 from edgeline_train.data import DATASETS, load_split
 from edgeline_train.models import MODELS
@@ -122,7 +124,8 @@ def test_close_is_final_and_may_be_repeated(exported):
     [
         ({"device": "tpu"}, InputError, "unknown device 'tpu'"),
         ({"device": "cuda"}, MissingCapabilityError, "edgeline\\[gpu\\]"),
-        ({"threads": 0}, InputError, "threads must be at least 1"),
+        ({"threads": 0}, InputError, "threads must be a whole number of at least 1, got 0"),
+        ({"threads": "2"}, InputError, "threads must be a whole number of at least 1, got '2'"),
         ({"engine": "onnxruntim"}, UnknownNameError, "did you mean onnxruntime"),
     ],
 )
@@ -146,6 +149,13 @@ def test_a_graph_that_the_engine_refuses(artefact, edit_manifest):
     (artefact / "model.onnx").write_bytes(b"no graph")
     edit_manifest(artefact)
     with pytest.raises(ArtefactError, match="ONNX Runtime refuses"):
+        edgeline.load(artefact)
+
+
+def test_a_manifest_that_names_another_input(artefact, edit_manifest):
+    record = json.loads((artefact / "manifest.json").read_text())
+    edit_manifest(artefact, inputs=[{**record["inputs"][0], "name": "pixels"}])
+    with pytest.raises(ArtefactError, match="has the input .*'input'.*, its manifest says .*'pixels'"):
         edgeline.load(artefact)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
+
 from edgeline.errors import InputError, ResourceError, UnknownNameError
 from edgeline_train.data import DATASETS, dataset_from_name, datasets, find_files, load_split
 from edgeline_train.data.idx import array_from_idx, split_from_files
@@ -118,8 +119,16 @@ def test_files_that_do_not_belong_together(tmp_path, images, labels, words):
 
 def test_a_missing_half_is_named(copy):
     (copy / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(InputError, match="lacks the labels of the test split"):
+    with pytest.raises(InputError, match="lacks t10k-labels-idx1-ubyte .or .gz. of mnist-10k"):
         load_split(DATASETS["mnist-10k"], "test", copy)
+
+
+def test_half_a_download_is_not_taken_for_the_data_set(tmp_path, monkeypatch):
+    half = tmp_path / "data" / "MNIST" / "raw"
+    half.mkdir(parents=True)
+    shutil.copy(EMBEDDED / "train-images-idx3-ubyte.gz", half)
+    monkeypatch.chdir(tmp_path)
+    assert find_files(DATASETS["mnist"]) is None
 
 
 def test_no_network_names_the_way_on(tmp_path, monkeypatch):

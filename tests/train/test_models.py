@@ -1,6 +1,7 @@
-import edgeline_train.cli
 import pytest
 import torch
+
+import edgeline_train.cli
 from edgeline_train.models import MODELS, model_from_name
 from edgeline_train.summary import summarise
 

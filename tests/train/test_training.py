@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-import edgeline_train.cli
 import pytest
 import torch
+
+import edgeline_train.cli
 from edgeline.errors import GateError, InputError, MissingCapabilityError
 from edgeline.manifest import Preprocessing
 from edgeline_train import loop
@@ -18,7 +19,6 @@ from edgeline_train.checkpoint import read_checkpoint
 from edgeline_train.data import DATASETS, Split, load_split, preprocessing_for
 from edgeline_train.models import MODELS
 from edgeline_train.recipes import RECIPES, recipe_for
-
 from tests.conftest import one_line
 
 MAIN = edgeline_train.cli.main
@@ -153,6 +153,7 @@ def test_devices():
         (["lenet", "--epochs", "0"], "--epochs must be above 0, got 0"),
         (["lenet", "--lr", "-1"], "--lr must be above 0, got -1.0"),
         (["lenet", "--batch-size", "x"], "invalid int value: 'x'"),
+        (["lenet", "--seed", "9" * 30], "expected a whole number from 0 to 2147483647"),
     ],
 )
 def test_wrong_calls_are_one_line_and_exit_2(command, tmp_path, monkeypatch, argv, words):
@@ -184,7 +185,10 @@ def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["lenet-mnist-10k.safetensors"]
     code, again, err = command(MAIN, "lenet", "--weights", tmp_path, "--epochs", 3, "--resume")
     assert (code, again) == (0, out)
-    assert "is finished already" in err
+    assert "is there already, from these settings: nothing to do" in err
+    code, _, err = command(MAIN, "lenet", "--weights", tmp_path, "--epochs", 4, "--lr", 0.01, "--resume")
+    assert code == 2
+    assert "is finished, with other settings (epochs 3 instead of 4, lr 0.02 instead of 0.01)" in one_line(err)
 
 
 def test_a_full_disk_leaves_nothing_half_written(command, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from edgeline.errors import InputError
 from edgeline_train.models import MODELS
 from edgeline_train.models.weights import (
@@ -10,9 +12,10 @@ from edgeline_train.models.weights import (
     weights_file_name,
     write_weights,
 )
-from safetensors.torch import save_file
 
-INFO = WeightsInfo("lenet", "mnist-10k", "best", 0, 0.13, 0.31, tuple("0123456789"), 3, 2, 0.9, 0.3, "test accuracy")
+INFO = WeightsInfo(
+    "lenet", "mnist-10k", "best", 0, 0.13, 0.31, tuple("0123456789"), 3, 2, 0.9, 0.3, "test accuracy", {"lr": 0.02}
+)
 
 
 def new(folder, dataset="mnist-10k", **changes):

@@ -6,7 +6,6 @@ each epoch seeds itself from (seed, epoch), which is what makes a resumed run th
 
 from __future__ import annotations
 
-import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from edgeline.errors import InputError
-from edgeline.files import write_atomically
+from edgeline.files import atomic_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,8 @@ def checkpoint_path(weights: Path) -> Path:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write it whole or not at all. Raises OSError."""
-    buffer = io.BytesIO()
-    torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, buffer)
-    write_atomically(path, buffer.getvalue())
+    with atomic_path(path) as temporary:
+        torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, temporary)
 
 
 def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> Checkpoint:

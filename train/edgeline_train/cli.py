@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError
-
 from edgeline_train.data.datasets import (
     DATASETS,
     DEFAULT_DATASET,
@@ -43,6 +42,9 @@ EPILOG = """examples:
   train-model lenet --resume"""
 
 
+_MAX_SEED = 2**31 - 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     return run_command(_parser(), _body, argv)
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bf16", action=argparse.BooleanOptionalAction, default=None, help="bfloat16 autocast, instead of the recipe's"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of initialisation, order and augmentation")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of initialisation, order and augmentation")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="where to train")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument(
@@ -71,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     return parser
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) > _MAX_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {_MAX_SEED}, got '{text}'")
+    return int(text)
 
 
 def _body(args: argparse.Namespace) -> None:
@@ -144,16 +152,16 @@ def _train(model: Model, args: argparse.Namespace) -> None:
     from edgeline_train.progress import ProgressPrinter
 
     checkpoint = checkpoint_path(path)
-    if args.resume and not checkpoint.exists() and path.exists():
-        info = info_from_weights(path)
-        note(f"{path} is finished already; leave --resume out to train again")
-        return _print_result(path, info, args.json)
     device = choose_device(args.device)
+    preprocessing = preprocessing_for(dataset, model.input_shape)
+    run = Run(model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device)
+    if args.resume and not checkpoint.exists() and path.exists():
+        return _print_result(path, _finished(path, run), args.json)
+    if path.exists() and not args.resume:
+        note(f"{path} will be replaced when this run ends")
     if checkpoint.exists():
         note(f"{'resuming from' if args.resume else 'starting anew; --resume would have gone on from'} {checkpoint}")
     train_split, test_split = (load_split(dataset, part, args.data_root) for part in ("train", "test"))
-    preprocessing = preprocessing_for(dataset, model.input_shape)
-    run = Run(model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device)
     args.weights.mkdir(parents=True, exist_ok=True)
     note(
         f"training {model.name} on {dataset.name} ({len(train_split):,} + {len(test_split):,} images), "
@@ -172,6 +180,20 @@ def _train(model: Model, args: argparse.Namespace) -> None:
     checkpoint.unlink(missing_ok=True)
     note(f"trained in {time.perf_counter() - started:.0f} s")
     return _print_result(path, info, args.json)
+
+
+def _finished(path: Path, run: Run) -> WeightsInfo:
+    """Return what is known of finished weights; refuse them when they came from other settings than were asked for."""
+    info, settings = info_from_weights(path), run.settings()
+    other = [f"{key} {info.settings.get(key)} instead of {value}" for key, value in settings.items()
+             if info.settings.get(key) != value]  # fmt: skip
+    if other:
+        raise InputError(
+            f"{path} is finished, with other settings ({', '.join(other)}): leave --resume out to train again, "
+            "or name another folder with --weights"
+        )
+    note(f"{path} is there already, from these settings: nothing to do (train-model without --resume trains it again)")
+    return info
 
 
 def _recipe(model: Model, args: argparse.Namespace) -> Recipe:
@@ -199,6 +221,7 @@ def _info(run: Run, result: Result, mean: float, std: float, labels: tuple[str, 
         accuracy=result.accuracy,
         loss=result.loss,
         selected_by="test accuracy",
+        settings=run.settings(),
     )
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgeline.errors import GateError, MissingCapabilityError
-from edgeline.manifest import Preprocessing
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgeline.errors import GateError, MissingCapabilityError
+from edgeline.manifest import Preprocessing
 from edgeline_train.augment import random_affine
 from edgeline_train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from edgeline_train.data import Split
@@ -58,13 +58,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is: sent after every few steps (`accuracy` None) and after every epoch."""
+    """Where a run is: sent after every few steps (`accuracy`, the test split's, None) and after every epoch.
+
+    `loss` and `train_accuracy` are means over the epoch's steps so far.
+    """
 
     epoch: int
     epochs: int
     step: int
     steps: int
     loss: float
+    train_accuracy: float
     examples_per_s: float
     accuracy: float | None = None
 
@@ -131,9 +135,17 @@ def train(
         first, history, best = saved.epoch, saved.history, dict(saved.best)
     for epoch in range(first, run.epochs):
         network.train()
-        loss, rate = _train_epoch(run, epoch, network, optimizer, scheduler, images, labels, report)
+        loss, train_accuracy, rate = _train_epoch(run, epoch, network, optimizer, scheduler, images, labels, report)
         accuracy, test_loss = evaluate(network, test_split, run.preprocessing, run.device, run.recipe.bf16)
-        history.append({"epoch": epoch + 1, "train_loss": loss, "test_loss": test_loss, "test_accuracy": accuracy})
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": loss,
+                "train_accuracy": train_accuracy,
+                "test_loss": test_loss,
+                "test_accuracy": accuracy,
+            }
+        )
         if (accuracy, -test_loss) > (best["accuracy"], -best["loss"]):
             state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
             best = {"epoch": epoch + 1, "accuracy": accuracy, "loss": test_loss, "state": state}
@@ -144,7 +156,7 @@ def train(
                 best, history,
             ),
         )  # fmt: skip
-        report(Progress(epoch + 1, run.epochs, steps, steps, loss, rate, accuracy))
+        report(Progress(epoch + 1, run.epochs, steps, steps, loss, train_accuracy, rate, accuracy))
     # Epochs are compared in the precision of training; what is published is the float32 network's own figure.
     network.load_state_dict(best["state"])
     accuracy, test_loss = evaluate(network, test_split, run.preprocessing, run.device, bf16=False)
@@ -185,15 +197,15 @@ def _train_epoch(
     images: Tensor,
     labels: Tensor,
     report: Callable[[Progress], None],
-) -> tuple[float, float]:
-    """Train one epoch; return its mean loss and its examples per second."""
+) -> tuple[float, float, float]:
+    """Train one epoch; return its mean loss, its accuracy on what it trained on, and its examples per second."""
     size = run.recipe.batch_size
     steps = len(labels) // size or 1
     # Everything random in an epoch (order, augmentation, dropout) starts from (seed, epoch): see checkpoint.py.
     torch.manual_seed(run.seed * 100_003 + epoch + 1)
     generator = torch.Generator().manual_seed(run.seed * 100_003 + epoch + 1)
     order = torch.randperm(len(labels), generator=generator).to(run.device)
-    total = torch.zeros((), device=run.device)
+    total, right = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
     started = reported = time.perf_counter()
     for step in range(steps):
         index = order[step * size : (step + 1) * size]
@@ -204,12 +216,14 @@ def _train_epoch(
         if run.recipe.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with _autocast(run.device, run.recipe.bf16):
-            loss = functional.cross_entropy(network(inputs), labels[index])
+            logits = network(inputs)
+            loss = functional.cross_entropy(logits, labels[index])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
         total += loss.detach()
+        right += (logits.detach().argmax(1) == labels[index]).sum()
         now = time.perf_counter()
         if now - reported > 0.2 or step == steps - 1:
             reported = now
@@ -219,8 +233,9 @@ def _train_epoch(
                     f"the loss is no longer finite at epoch {epoch + 1}, step {step + 1}; "
                     f"the checkpoint of epoch {epoch} is kept; try a lower --lr"
                 )
-            report(Progress(epoch, run.epochs, step + 1, steps, mean, (step + 1) * size / (now - started)))
-    return mean, steps * len(index) / (time.perf_counter() - started)
+            accuracy = float(right) / ((step + 1) * len(index))
+            report(Progress(epoch, run.epochs, step + 1, steps, mean, accuracy, (step + 1) * size / (now - started)))
+    return mean, accuracy, steps * len(index) / (time.perf_counter() - started)
 
 
 def _on_device(split: Split, device: str) -> tuple[Tensor, Tensor]:

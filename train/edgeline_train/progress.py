@@ -51,12 +51,12 @@ class ProgressPrinter:
             description=f"epoch {progress.epoch + 1}/{progress.epochs}",
             total=progress.epochs * progress.steps,
             completed=progress.epoch * progress.steps + progress.step,
-            figures=f"loss {progress.loss:.4f}  {rate}",
+            figures=f"loss {progress.loss:.4f}  accuracy {progress.train_accuracy:.4f}  {rate}",
         )
         if not self._live and time.monotonic() - self._last_line > _LOG_INTERVAL_S:
             self._line(
                 f"epoch {progress.epoch + 1:>{width}}/{progress.epochs}  step {progress.step}/{progress.steps}  "
-                f"loss {progress.loss:.4f}  {rate}"
+                f"loss {progress.loss:.4f}  accuracy {progress.train_accuracy:.4f}  {rate}"
             )
 
     def _line(self, text: str) -> None:

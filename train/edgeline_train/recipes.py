@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeline.errors import InputError, UnknownNameError
-
 from edgeline_train.models.weights import DEFAULT_RECIPE
 
 

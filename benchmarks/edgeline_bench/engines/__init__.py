@@ -29,6 +29,9 @@ class Engine(Protocol):
         """Return a call without arguments that runs the batch once, in the form the engine likes best."""
         ...
 
+    def check(self, output: Any) -> None:
+        """Raise InputError unless `output`, what the first call returned, is what the network must compute."""
+
 
 ENGINES = {
     "eager": "edgeline_bench.engines.eager:EagerEngine",

@@ -49,7 +49,8 @@ class EagerEngine:
         from edgeline_bench.inputs import batch_from_selftest
 
         network = self._network
-        batch = torch.from_numpy(batch_from_selftest(Path(self._spec["folder"]), self._spec["batch"]))
+        folder = Path(self._spec["folder"])
+        batch = torch.from_numpy(batch_from_selftest(folder, self._spec["batch"]))
         inference_mode = torch.inference_mode
 
         def call() -> object:
@@ -57,3 +58,9 @@ class EagerEngine:
                 return network(batch)
 
         return call
+
+    def check(self, output: Any) -> None:
+        """Insist that this is the network that was exported: a baseline of other weights would be a made-up figure."""
+        from edgeline_bench.inputs import check_output
+
+        check_output(Path(self._spec["folder"]), output.numpy())

@@ -38,3 +38,9 @@ class SessionEngine:
         batch = batch_from_selftest(Path(self._spec["folder"]), self._spec["batch"])
         infer = self._session.infer
         return lambda: infer(batch)
+
+    def check(self, output: Any) -> None:
+        """Insist on the logits of the self-test: an engine that computes something else may well be faster."""
+        from edgeline_bench.inputs import check_output
+
+        check_output(Path(self._spec["folder"]), output)

@@ -6,7 +6,6 @@ Adding a format: its module here (a class with the members of Format), its line 
 from __future__ import annotations
 
 from edgeline.errors import UnknownNameError
-
 from edgeline_export.formats.interface import Format
 from edgeline_export.formats.onnx import OnnxFormat
 

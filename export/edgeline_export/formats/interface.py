@@ -8,10 +8,7 @@ from typing import Protocol
 
 from edgeline.artefact import Artefact
 from edgeline.manifest import BatchRange
-
 from edgeline_export.subject import Subject
-
-PRECISIONS = ("fp32",)
 
 
 @dataclass(frozen=True, slots=True)

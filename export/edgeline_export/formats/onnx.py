@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 
 from edgeline.artefact import GRAPH_FILE, SELFTEST_FILE, Artefact
-from edgeline.backends.onnxruntime import OnnxRuntimeSession
 from edgeline.manifest import Manifest
-
 from edgeline_export.formats.interface import Availability, ExportRequest
-from edgeline_export.graph import check_precision, coverage_of, inputs_of, outputs_of
 from edgeline_export.subject import Subject
-from edgeline_export.verify import verify
 from edgeline_export.writer import (
     SELFTEST_SAMPLES,
     artefact_folder_name,
@@ -22,6 +19,7 @@ from edgeline_export.writer import (
     write_artefact,
 )
 
+_PACKAGES = ("onnx", "onnxruntime", "scipy")
 # Of the verification. Fixed: how work is cut among threads may change the last bits of selftest.npz.
 _THREADS = 2
 
@@ -34,11 +32,19 @@ class OnnxFormat:
     precisions: tuple[str, ...] = ("fp32",)
 
     def availability(self) -> Availability:
-        """Say that it can be written: what it needs, export-model needs too."""
+        """Say which of the packages that it needs are missing."""
+        missing = [name for name in _PACKAGES if find_spec(name) is None]
+        if missing:
+            return Availability(False, f"{', '.join(missing)} not installed", "pip install 'edgeline[export]'")
         return Availability(True)
 
     def export(self, subject: Subject, request: ExportRequest) -> Artefact:
         """Check the precision, write, verify, and put in place."""
+        # Imported here, so that the table of formats can be printed where their packages are missing.
+        from edgeline.backends.onnxruntime import OnnxRuntimeSession
+        from edgeline_export.graph import check_precision, coverage_of, inputs_of, outputs_of
+        from edgeline_export.verify import verify
+
         graph = subject.graph
         coverage = coverage_of(graph)
         check_precision(coverage, request.precision)

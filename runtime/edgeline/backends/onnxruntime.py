@@ -1,16 +1,17 @@
 """ONNX Runtime: the CPU provider, and the CUDA provider where asked for and present.
 
-It does not fall back: `device="cuda"` either runs on the GPU or raises.
+`device="cuda"` either runs on the GPU or raises; only "auto" may choose, and `Session.device` says what it chose.
 """
 
 from __future__ import annotations
 
-import ctypes
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from edgeline.artefact import GRAPH_FILE, Artefact
+from edgeline.cuda import has_cuda_driver
 from edgeline.errors import ArtefactError, MissingCapabilityError
 from edgeline.session import Session
 
@@ -51,12 +52,26 @@ class OnnxRuntimeSession(Session):
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a class of its own per status code
             raise ArtefactError(f"ONNX Runtime refuses {graph}: {_first_line(error)}") from None
         if self.device == "cuda" and self._session.get_providers()[0] != _CUDA:
+            self.device = "cpu"  # ONNX Runtime has printed why, and fallen back by itself
+        if device == "cuda" and self.device == "cpu":
             raise MissingCapabilityError(
                 "ONNX Runtime's CUDA provider did not start (driver, CUDA or cuDNN libraries missing); "
                 "edgeline doctor says more; device='cpu' runs here"
             )
+        self._check_ends(graph)
         self._output_names = [self._output.name]
         self._input_name = self._input.name
+
+    def _check_ends(self, graph: Path) -> None:
+        """Hold the manifest against the graph: a wrong name or shape would otherwise fail on the first call."""
+        for title, spec, found in (
+            ("input", self._input, self._session.get_inputs()),
+            ("output", self._output, self._session.get_outputs()),
+        ):
+            ends = [(end.name, [size if isinstance(size, int) else -1 for size in end.shape]) for end in found]
+            if ends != [(spec.name, list(spec.shape))]:
+                expected = [(spec.name, list(spec.shape))]
+                raise ArtefactError(f"{graph} has the {title} {ends}, its manifest says {expected}; export it again")
 
     def _infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         result: npt.NDArray[Any] = self._session.run(self._output_names, {self._input_name: batch})[0]
@@ -74,16 +89,6 @@ def _choose_device(device: str, providers: list[str]) -> str:
     if device == "auto":
         return "cuda" if _CUDA in providers and has_cuda_driver() else "cpu"
     return device
-
-
-def has_cuda_driver() -> bool:
-    """Say whether NVIDIA's driver library can be loaded and counts at least one device."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,9 @@ or torchvision's `<Name>/raw` below it), then where Debian's package puts them, 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
+import tempfile
 import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +17,16 @@ from pathlib import Path
 
 from edgeline.command import note
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError, UnknownNameError
+from edgeline.files import atomic_folder
 from edgeline.manifest import Preprocessing
-
 from edgeline_train.data.idx import Split, split_from_files
 
 DEFAULT_DATASET = "mnist-10k"
 DEFAULT_ROOT = Path("data")
 _EMBEDDED = Path(__file__).parent / "mnist-10k"
 _DOWNLOAD_TIMEOUT_S = 30.0
+
+_STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 _DIGITS = tuple("0123456789")
 _CLOTHES = (
@@ -88,28 +92,40 @@ def load_split(dataset: Dataset, split: str, root: Path | None = None) -> Split:
     Raises InputError for a damaged file or a `root` without the data set, ResourceError when the download fails.
     """
     folder = find_files(dataset, root)
+    if folder is None and root is not None:
+        _refuse_root(dataset, root)
     if folder is None:
-        if root is not None and not root.is_dir():
-            raise InputError(f"--data-root {root} is not a folder; without it, {dataset.name} is found or downloaded")
         folder = _download(dataset, root or DEFAULT_ROOT)
     stem = "train" if split == "train" else "t10k"
-    paths = [_file(folder, f"{stem}-{part}") for part in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    missing = [part for part, path in zip(("images", "labels"), paths, strict=True) if path is None]
-    if missing:
-        raise InputError(f"{folder} lacks the {' and '.join(missing)} of the {split} split of {dataset.name}")
-    images, labels = (path for path in paths if path is not None)
+    images, labels = (_file(folder, f"{stem}-{part}-ubyte") for part in ("images-idx3", "labels-idx1"))
+    assert images is not None
+    assert labels is not None
     return split_from_files(images, labels, split, len(dataset.labels))
 
 
 def find_files(dataset: Dataset, root: Path | None = None) -> Path | None:
-    """Return the folder that holds the data set's files, or None when it is not on disk.
+    """Return the folder that holds all four of the data set's files, or None when it is not on disk.
 
     Where `root` is given, nothing else is looked at.
     """
     for folder in _places(dataset, root):
-        if _file(folder, "train-images-idx3-ubyte") is not None:
+        if not _missing(folder):
             return folder
     return None
+
+
+def _missing(folder: Path) -> list[str]:
+    return [stem for stem in _STEMS if _file(folder, stem) is None]
+
+
+def _refuse_root(dataset: Dataset, root: Path) -> None:
+    """Say what is wrong with a --data-root that a download would not mend: no folder, or half a data set."""
+    if not root.is_dir():
+        raise InputError(f"--data-root {root} is not a folder; without it, {dataset.name} is found or downloaded")
+    for folder in _places(dataset, root):
+        missing = _missing(folder)
+        if len(missing) < len(_STEMS):
+            raise InputError(f"{folder} lacks {', '.join(missing)} (or .gz) of {dataset.name}")
 
 
 def _places(dataset: Dataset, root: Path | None) -> Iterator[Path]:
@@ -148,9 +164,15 @@ def _download(dataset: Dataset, root: Path) -> Path:
     note(f"{dataset.name} is not on disk: downloading it into {root}")
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
+    raw = root / dataset.folder / "raw"
     try:
-        getattr(torchvision.datasets, dataset.folder)(str(root), download=True)
-    except (urllib.error.URLError, RuntimeError, TimeoutError) as error:
+        # Put in place when it is whole: half a download must not be taken for the data set by the next command.
+        with atomic_folder(raw) as temporary, tempfile.TemporaryDirectory(dir=root) as scratch:
+            getattr(torchvision.datasets, dataset.folder)(scratch, download=True)
+            for path in (Path(scratch) / dataset.folder / "raw").iterdir():
+                path.rename(temporary / path.name)
+    except (urllib.error.URLError, http.client.HTTPException, RuntimeError, TimeoutError) as error:
+        _remove_empty(raw.parent, root)
         reason = str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else type(error).__name__
         system = f", install Debian's dataset-{dataset.name}" if dataset.system_folder else ""
         raise ResourceError(
@@ -159,8 +181,7 @@ def _download(dataset: Dataset, root: Path) -> Path:
         ) from None
     finally:
         socket.setdefaulttimeout(before)
-        _remove_empty(root / dataset.folder / "raw", root / dataset.folder, root)
-    return root / dataset.folder / "raw"
+    return raw
 
 
 def _remove_empty(*folders: Path) -> None:

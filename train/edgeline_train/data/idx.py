@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from edgeline.errors import InputError
 
 _UINT8 = 8

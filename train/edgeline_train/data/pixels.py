@@ -5,9 +5,10 @@ The order is (resize, scale, subtract the mean, divide by the standard deviation
 
 from __future__ import annotations
 
-from edgeline.manifest import Preprocessing
 from torch import Tensor
 from torch.nn import functional
+
+from edgeline.manifest import Preprocessing
 
 
 def input_from_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:

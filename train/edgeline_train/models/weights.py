@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeline.errors import InputError, MissingCapabilityError
 from edgeline.files import write_atomically
-
 from edgeline_train.models import Model
 
 if TYPE_CHECKING:
@@ -31,7 +30,10 @@ _SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class WeightsInfo:
-    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept."""
+    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept.
+
+    `settings` is all that decided the result (edgeline_train.loop.Run.settings), what overrode the recipe included.
+    """
 
     model: str
     dataset: str
@@ -45,6 +47,7 @@ class WeightsInfo:
     accuracy: float
     loss: float
     selected_by: str
+    settings: Mapping[str, Any]
     schema_version: int = _SCHEMA_VERSION
 
 
