@@ -17,7 +17,7 @@ from edgeline_bench.report import Report
 def page_from_report(report: Report) -> str:
     """Return the whole page."""
     template = Template(resources.files("edgeline_bench").joinpath("page.html").read_text(encoding="utf-8"))
-    figures = plots.all_plots(report)
+    drawn = plots.all_plots(report)
     return template.substitute(
         verdict_class="valid" if report["valid"] else "invalid",
         verdict=html.escape(tables.verdict_line(report)),
@@ -25,14 +25,17 @@ def page_from_report(report: Report) -> str:
         latency=_table(tables.latency_table(report)),
         start=_table(tables.start_table(report)),
         facts=_table(tables.facts_table(report)),
-        plots="\n".join(_plot(index, title) for index, title in enumerate(figures)),
-        figures=f"[{','.join(_json(figure) for figure in figures.values())}]",
+        plots="\n".join(_plot(index, plot) for index, plot in enumerate(drawn)),
+        figures=f"[{','.join(_json(plot.figure) for plot in drawn)}]",
         plotly=get_plotlyjs(),
     )
 
 
-def _plot(index: int, title: str) -> str:
-    return f'<figure><figcaption>{html.escape(title)}</figcaption><div class="plot" id="plot{index}"></div></figure>'
+def _plot(index: int, plot: plots.Plot) -> str:
+    return (
+        f"<figure><figcaption>{html.escape(plot.title)}</figcaption><p class='note'>{html.escape(plot.caption)}</p>"
+        f'<div class="plot" id="plot{index}"></div></figure>'
+    )
 
 
 def _json(figure: go.Figure) -> str:

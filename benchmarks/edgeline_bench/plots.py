@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,46 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _QUANTILES = np.linspace(0, 1, 201)
 
 
-def all_plots(report: Report) -> dict[str, go.Figure]:
-    """Return the figures by title, in reading order."""
-    return {
-        "Latency of a call": latency_figure(report),
-        "Throughput over batch size": throughput_figure(report),
-        "From process start to the first logits": start_figure(report),
-        "Resident memory": memory_figure(report),
-        "Steadiness: each round against the row's own median": rounds_figure(report),
-    }
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure with its title and a sentence on how to read it."""
+
+    title: str
+    caption: str
+    figure: go.Figure
+
+
+def all_plots(report: Report) -> list[Plot]:
+    """Return the plots in reading order."""
+    return [
+        Plot(
+            "Latency of a call",
+            "How many of all calls were answered within a time: further left is faster, steeper is steadier. Where a "
+            "line crosses 50 % is its median (p50), at 99 % its p99.",
+            latency_figure(report),
+        ),
+        Plot(
+            "Throughput over batch size",
+            "Samples a second when calls of one batch size follow each other without a pause: higher is better.",
+            throughput_figure(report),
+        ),
+        Plot(
+            "From process start to the first logits",
+            "Import: until the engine's packages are there. Load: until the network is ready. Then the first answer.",
+            start_figure(report),
+        ),
+        Plot(
+            "Resident memory",
+            "Of the engine's own process, its libraries included: after import, after load, and the highest ever.",
+            memory_figure(report),
+        ),
+        Plot(
+            "Steadiness",
+            "Each round's median against the row's own. What moves all lines alike, the grey reference kernel among "
+            "them, is the machine and not an engine.",
+            rounds_figure(report),
+        ),
+    ]
 
 
 def latency_figure(report: Report) -> go.Figure:

@@ -102,17 +102,23 @@ def _accuracy_text(check: Any) -> str:
 def _run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError(f"--top must be at least 1, got {args.top}")
+    rows = []
     with load(args.artefact, args.device, args.threads, args.engine) as session:
-        results = [_run_file(session, path, args.top) for path in args.inputs]
+        for path in args.inputs:
+            found = _run_file(session, path, args.top)
+            rows += found
+            if not args.json:  # as it comes: a file that fails must not take the answers before it along
+                _print_rows(found)
     if args.json:
-        json.dump([row for rows in results for row in rows], sys.stdout, indent=2)
+        json.dump(rows, sys.stdout, indent=2)
         print()
-        return EXIT_OK
-    for rows in results:
-        for row in rows:
-            best = "  ".join(f"{guess['label']} {guess['probability']:.4f}" for guess in row["top"])
-            print(f"{row['input']}: {row['top'][0]['label']}    ({best})")
     return EXIT_OK
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        best = "  ".join(f"{guess['label']} {guess['probability']:.4f}" for guess in row["top"])
+        print(f"{row['input']}: {row['top'][0]['label']}    ({best})", flush=True)
 
 
 def _run_file(session: Session, path: Path, top: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Run README's examples: each `$ command` of a console block, then each python block, in an empty folder, in order.
+"""Run README's examples, in order, in a folder that holds examples/: console blocks' `$ commands`, and python blocks.
 
 A command must exit as README says (`# exit 2` behind it, else 0), and each line of output shown must come out again.
 Figures may differ, and so may what a busy machine changes: units of time, the verdicts, VALID. `...` stands for
@@ -7,6 +7,7 @@ lines left out. Blocks marked `sh` are shown, not run.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def run(command: str, shown: list[str], code: int, folder: str) -> list[str]:
 def main() -> int:
     failures = count = 0
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "examples", Path(folder, "examples"))
         for kind, text in BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8")):
             examples = steps(text)
             if kind == "python":

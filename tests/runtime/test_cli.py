@@ -82,6 +82,15 @@ def test_arrays_that_do_not_fit(exported, command, tmp_path, array, words):
     assert words in one_line(err)
 
 
+def test_answers_before_a_file_that_fails_are_kept(exported, command, tmp_path, digits):
+    good = write_pgm(tmp_path / "good.pgm", digits.images[0])
+    small = write_pgm(tmp_path / "small.pgm", digits.images[0][:20])
+    code, out, err = command(MAIN, "run", exported, good, small)
+    assert code == 2
+    assert out.startswith(f"{good}: ")
+    assert f"{small}: expected images of 28 x 28 pixels, got 20 x 28: resize first" in one_line(err)
+
+
 def test_selftest_passes(exported, command):
     code, out, _ = command(MAIN, "selftest", exported)
     assert code == 0
