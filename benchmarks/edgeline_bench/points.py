@@ -107,9 +107,12 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
             origin = _ORIGINS.get(source["kind"], "elsewhere")
             note(f"{artefact.name} was made from {origin}: no eager baseline ({way_on})")
             continue
+        key = source_key(artefact)
         name = f"{manifest.name}{f'-{manifest.dataset}' if manifest.dataset else ''}"
+        if any(group[0].name == name for other, group in points.items() if other != key):
+            name = f"{name}@{key[:8]}"  # the same network from other weights: rows are told apart by name
         points.setdefault(
-            source_key(artefact),
+            key,
             [
                 Point(
                     engine="eager",
@@ -125,7 +128,7 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                     artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
                     weights_bytes=weights_bytes_of(artefact),
                     source=source,
-                    source_key=source_key(artefact),
+                    source_key=key,
                 )
                 for size in options.batches
             ],
@@ -154,7 +157,7 @@ def reference_point(pinned: tuple[int, ...]) -> Point:
 def _weights_of(artefact: Artefact, given: Path | None) -> Path:
     """Find the weights that an artefact was exported from, by their hash."""
     wanted = artefact.manifest.source["weights_sha256"]
-    model = model_from_name(artefact.manifest.source["model"])
+    model = model_from_name(str(artefact.manifest.source.get("model")))
     where = given or DEFAULT_FOLDER
     candidates = sorted(where.glob(f"{model.name}-*{SUFFIX}")) if where.is_dir() else [where]
     for path in candidates:

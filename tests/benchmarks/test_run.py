@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import edgeline_bench.cli
+from edgeline.artefact import open_artefact
 from edgeline.errors import EdgelineError, InputError, ResourceError
-from edgeline_bench import plots, procfs
-from edgeline_bench.points import Point
+from edgeline_bench import plots, points, procfs
+from edgeline_bench.points import Point, PointOptions
 from edgeline_bench.report import read_report
 from edgeline_bench.worker_handle import WorkerHandle
 from tests.conftest import one_line
@@ -138,6 +140,20 @@ def test_two_artefacts_share_the_baseline_of_their_weights(exported, weights_fol
     assert all(ratio.endswith("x") for ratio in ratios)
     bars = [bar for trace in plots.start_figure(report).data for bar in trace.y]
     assert len(set(bars)) == 3
+
+
+def test_the_same_network_from_other_weights_is_another_row(exported, weights_folder, tmp_path):
+    first = open_artefact(exported)
+    second = replace(
+        first, manifest=replace(first.manifest, source={**first.manifest.source, "weights_sha256": "0" * 64})
+    )
+    other = tmp_path / "lenet-mnist-10k.safetensors"
+    other.write_bytes(b"other")
+    options = PointOptions((1,), 1, (), weights_folder, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(points, "_weights_of", lambda artefact, _given: other)
+        names = [point.name for point in points.baseline_points([first, second, first], options)]
+    assert names == ["lenet-mnist-10k", "lenet-mnist-10k@00000000"]
 
 
 def test_no_worker_is_left(report_path):
