@@ -94,6 +94,15 @@ def test_the_same_words_backwards():
     assert figures.verdict(new, old, 0.05).word == "faster"
 
 
+def test_the_interval_covers_the_true_ratio_about_95_times_in_100():
+    """Neither too narrow (false alarms) nor too wide (blind); 20 rounds of 2 % noise, the true ratio is 1.1."""
+    covered = 0
+    for seed in range(150):
+        low, high = figures.verdict(rounds(1.0, 0.02, seed), rounds(1.1, 0.02, seed + 1_000), 0.05).ci95
+        covered += low <= 1.1 <= high
+    assert 0.88 < covered / 150 < 0.99
+
+
 def test_noisy_rounds_claim_nothing():
     assert figures.verdict(rounds(1.0, 0.3), rounds(1.10, 0.3, seed=1), noise=0.05).word == "same"
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import threading
 
 import pytest
 
@@ -33,6 +34,29 @@ def test_a_folder_takes_the_place_of_the_old_one_in_one_step(tmp_path):
                 assert (place / "one").exists()  # the old one stays loadable until the exchange
     assert [path.name for path in place.iterdir()] == ["two"]
     assert leftovers(tmp_path) == []
+
+
+def test_a_reader_never_finds_the_place_empty(tmp_path):
+    """Readers look while folders are exchanged; with two renames instead of one step they would find nothing."""
+    place = tmp_path / "artefact"
+    with files.atomic_folder(place) as folder:
+        (folder / "manifest.json").touch()
+    looks, missing, stop = [0], [0], threading.Event()
+
+    def look():
+        while not stop.is_set():
+            looks[0] += 1
+            missing[0] += not os.path.exists(place)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for _ in range(200):
+        with files.atomic_folder(place) as folder:
+            (folder / "manifest.json").touch()
+    stop.set()
+    reader.join()
+    assert looks[0] > 100
+    assert missing[0] == 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
