@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeline import interrupts
 from edgeline.artefact import Artefact, open_artefact
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError
@@ -111,12 +112,13 @@ def _open_all(paths: Sequence[Path]) -> list[Artefact]:
 
 
 def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
-    from edgeline_bench.fingerprint import fingerprint
-    from edgeline_bench.points import PointOptions, baseline_points, points_of_artefact
-    from edgeline_bench.progress import StepPrinter
-    from edgeline_bench.report import report_from_run
-    from edgeline_bench.rounds import run_rounds
-    from edgeline_bench.validity import invalid_reasons, reasons_beforehand
+    with interrupts.held():
+        from edgeline_bench.fingerprint import fingerprint
+        from edgeline_bench.points import PointOptions, baseline_points, points_of_artefact
+        from edgeline_bench.progress import StepPrinter
+        from edgeline_bench.report import report_from_run
+        from edgeline_bench.rounds import run_rounds
+        from edgeline_bench.validity import invalid_reasons, reasons_beforehand
 
     pinned = _choose_cores(args.pin, args.threads)
     machine = fingerprint()
@@ -169,10 +171,11 @@ def _check_writable(out: Path) -> None:
 
 
 def _write(out: Path, report: Report) -> None:
-    from edgeline.files import write_atomically
-    from edgeline_bench.markdown import markdown_from_report
-    from edgeline_bench.page import page_from_report
-    from edgeline_bench.report import write_report
+    with interrupts.held():
+        from edgeline.files import write_atomically
+        from edgeline_bench.markdown import markdown_from_report
+        from edgeline_bench.page import page_from_report
+        from edgeline_bench.report import write_report
 
     write_report(out, report)
     for suffix, content in ((".md", markdown_from_report(report)), (".html", page_from_report(report))):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeline import interrupts
 from edgeline.artefact import GRAPH_FILE, Artefact
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
@@ -91,8 +92,9 @@ def _batch_range(text: str) -> BatchRange:
 
 
 def _body(args: argparse.Namespace) -> None:
-    from edgeline_export.formats import FORMATS, format_from_name
-    from edgeline_export.formats.interface import ExportRequest
+    with interrupts.held():
+        from edgeline_export.formats import FORMATS, format_from_name
+        from edgeline_export.formats.interface import ExportRequest
 
     if args.list_formats:
         return _print_formats(list(FORMATS.values()), args.json)
@@ -131,12 +133,14 @@ def _subject(args: argparse.Namespace) -> Subject:
         args.subject, args.weights, args.dataset, args.data_root, args.samples, args.input_shape, args.name, args.batch
     )
     if args.subject.endswith(".onnx"):
-        from edgeline_export.onnx_source import subject_from_onnx
+        with interrupts.held():
+            from edgeline_export.onnx_source import subject_from_onnx
 
         return subject_from_onnx(Path(args.subject), request)
     model = None if ":" in args.subject else model_from_name(args.subject)
     _need_torch()
-    from edgeline_export.torch_source import subject_from_factory, subject_from_model
+    with interrupts.held():
+        from edgeline_export.torch_source import subject_from_factory, subject_from_model
 
     return subject_from_factory(request) if model is None else subject_from_model(model, request)
 

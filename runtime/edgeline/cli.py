@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeline import interrupts
 from edgeline.artefact import open_artefact
 from edgeline.backends import ENGINES
 from edgeline.command import Parser, note, run_command
@@ -103,7 +104,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError(f"--top must be at least 1, got {args.top}")
     rows = []
-    with load(args.artefact, args.device, args.threads, args.engine) as session:
+    with _load(args) as session:
         for path in args.inputs:
             found = _run_file(session, path, args.top)
             rows += found
@@ -113,6 +114,11 @@ def _run(args: argparse.Namespace) -> int:
         json.dump(rows, sys.stdout, indent=2)
         print()
     return EXIT_OK
+
+
+def _load(args: argparse.Namespace) -> Session:
+    with interrupts.held():  # the engine's package is imported here
+        return load(args.artefact, args.device, args.threads, args.engine)
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -165,7 +171,7 @@ def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _selftest(args: argparse.Namespace) -> int:
-    with load(args.artefact, args.device, args.threads, args.engine) as session:
+    with _load(args) as session:
         result = run_selftest(session)
         engine, device = session.engine, session.device
     if args.json:

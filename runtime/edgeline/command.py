@@ -10,13 +10,12 @@ import argparse
 import errno
 import os
 import re
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from edgeline import interrupts
 from edgeline.errors import (
     EXIT_FAULT,
     EXIT_INPUT,
@@ -77,12 +76,13 @@ def run_command(parser: argparse.ArgumentParser, body: Body, argv: Sequence[str]
         args = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    prog = parser.prog
-    previous = _terminate_like_ctrl_c()
+    with interrupts.caught():
+        return _exit_code(parser.prog, body, args)
+
+
+def _exit_code(prog: str, body: Body, args: argparse.Namespace) -> int:
     try:
-        code = body(args)
-        sys.stdout.flush()
-        return EXIT_OK if code is None else code
+        return _run_to_the_end(body, args)
     except EdgelineError as error:
         note(f"{prog}: {error}")
         return error.exit_code
@@ -109,20 +109,20 @@ def run_command(parser: argparse.ArgumentParser, body: Body, argv: Sequence[str]
         traceback.print_exc()
         note(f"{prog}: this is a fault of edgeline {__version__}, not of yours; please report the lines above")
         return EXIT_FAULT
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
-def _terminate_like_ctrl_c() -> Any:
-    """Let SIGTERM (kill, a container that stops) clean up as Ctrl-C does; return the handler to put back."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def interrupt(_number: int, _frame: object) -> None:
+def _run_to_the_end(body: Body, args: argparse.Namespace) -> int:
+    """Run the body; what ends while an interrupt is on its way was interrupted, whatever a library made of it."""
+    try:
+        code = body(args)
+        sys.stdout.flush()
+    except Exception:
+        if interrupts.seen():
+            raise KeyboardInterrupt from None
+        raise
+    if interrupts.seen():
         raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, interrupt)
+    return EXIT_OK if code is None else code
 
 
 def _os_error_line(error: OSError) -> str:

@@ -1,4 +1,5 @@
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -6,7 +7,7 @@ import time
 
 import pytest
 
-from edgeline import errors
+from edgeline import errors, interrupts
 from edgeline.command import Parser, run_command, share
 
 
@@ -64,6 +65,63 @@ def test_sigterm_cleans_up_like_ctrl_c(capsys):
     before = signal.getsignal(signal.SIGTERM)
     assert run_command(Parser("try", "x"), body, []) == 130
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+
+
+def swallowed(_args):
+    with contextlib.suppress(BaseException):
+        press_ctrl_c()
+
+
+def turned_into_another_error(_args):
+    try:
+        press_ctrl_c()
+    except BaseException:
+        raise errors.InputError("a library's own words") from None
+
+
+def held_back(_args):
+    steps.append("before")
+    with interrupts.held():
+        press_ctrl_c()
+        steps.append("inside")
+    steps.append("after")
+
+
+steps = []
+
+
+@pytest.mark.parametrize("body", [lambda _args: press_ctrl_c(), swallowed, turned_into_another_error, held_back])
+def test_ctrl_c_counts_whatever_a_library_makes_of_it(body, capsys):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_command(Parser("try", "x"), body, []) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "try: interrupted\n"
+
+
+def test_a_held_interrupt_strikes_at_the_end_of_the_block():
+    steps.clear()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run_command(Parser("try", "x"), held_back, [])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps == ["before", "inside"]
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run_command(Parser("try", "x"), lambda _args: press_ctrl_c(), []) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("text", "value"), [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("100%", 1.0)])

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeline import interrupts
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError
 from edgeline_train.data.datasets import (
@@ -127,7 +128,8 @@ def _print_datasets(as_json: bool, root: Path | None) -> None:
 
 def _print_summary(model: Model, as_json: bool) -> None:
     _need_torch()
-    from edgeline_train.summary import summarise
+    with interrupts.held():
+        from edgeline_train.summary import summarise
 
     rows = summarise(model)
     if as_json:
@@ -147,9 +149,10 @@ def _train(model: Model, args: argparse.Namespace) -> None:
     path: Path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
     epochs = args.epochs or recipe.epochs[dataset.name]
     _need_torch()
-    from edgeline_train.checkpoint import checkpoint_path
-    from edgeline_train.loop import Run, choose_device, train
-    from edgeline_train.progress import ProgressPrinter
+    with interrupts.held():
+        from edgeline_train.checkpoint import checkpoint_path
+        from edgeline_train.loop import Run, choose_device, train
+        from edgeline_train.progress import ProgressPrinter
 
     checkpoint = checkpoint_path(path)
     device = choose_device(args.device)

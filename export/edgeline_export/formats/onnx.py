@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
+from edgeline import interrupts
 from edgeline.artefact import GRAPH_FILE, SELFTEST_FILE, Artefact
 from edgeline.manifest import Manifest
 from edgeline_export.formats.interface import Availability, ExportRequest
@@ -41,9 +42,10 @@ class OnnxFormat:
     def export(self, subject: Subject, request: ExportRequest) -> Artefact:
         """Check the precision, write, verify, and put in place."""
         # Imported here, so that the table of formats can be printed where their packages are missing.
-        from edgeline.backends.onnxruntime import OnnxRuntimeSession
-        from edgeline_export.graph import check_precision, coverage_of, inputs_of, outputs_of
-        from edgeline_export.verify import verify
+        with interrupts.held():
+            from edgeline.backends.onnxruntime import OnnxRuntimeSession
+            from edgeline_export.graph import check_precision, coverage_of, inputs_of, outputs_of
+            from edgeline_export.verify import verify
 
         graph = subject.graph
         coverage = coverage_of(graph)
