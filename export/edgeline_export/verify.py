@@ -61,13 +61,13 @@ def verify(
 ) -> Judged:
     """Run all samples through source and export; raise GateError when the export is not good enough.
 
-    `exported` computes the exported form's outputs. The batch sizes min, opt and max are each run once, so that a
-    shape that was frozen on the way shows now and not on the device.
+    `exported` computes the exported form's outputs for any number of samples, as `subject.reference` does the source's:
+    both cut and fill up by themselves where a batch is fixed. The batch sizes min, opt and max are each run once, so
+    that a shape that was frozen on the way shows now and not on the device.
     """
     labels = subject.samples.labels
-    fixed = batch.max if batch.min == batch.max else None
-    before = _outputs(subject, subject.reference, fixed, f"source ({subject.reference_engine})")
-    after = _outputs(subject, exported, fixed, f"export ({engine})")
+    before = _outputs(subject, subject.reference, f"source ({subject.reference_engine})")
+    after = _outputs(subject, exported, f"export ({engine})")
     _check_shapes(before, after)
     _check_classes(subject, before)
     if not np.isfinite(after).all():
@@ -119,17 +119,13 @@ def max_drop_slack(max_drop: float) -> float:
     return max_drop + 1e-12
 
 
-def _outputs(subject: Subject, run: Reference, fixed: int | None, what: str) -> npt.NDArray[Any]:
-    """Run all samples in chunks; a fixed batch size gets its last chunk filled up with the last sample."""
-    step, pieces, count = fixed or _CHUNK, [], len(subject.samples)
+def _outputs(subject: Subject, run: Reference, what: str) -> npt.NDArray[Any]:
+    """Run all samples in chunks."""
+    pieces, count = [], len(subject.samples)
     note(f"running {count:,} samples ({subject.samples.data}) through the {what}")
-    for start in range(0, count, step):
-        batch = subject.samples.batch(start, min(start + step, count))
-        missing = step - len(batch) if fixed else 0
-        if missing:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        pieces.append(run(batch)[: step - missing])
-        if count > _NOTE_EVERY and (start // step) % max(1, _NOTE_EVERY // step) == 0 and start:
+    for start in range(0, count, _CHUNK):
+        pieces.append(run(subject.samples.batch(start, min(start + _CHUNK, count))))
+        if start and start % _NOTE_EVERY == 0:
             note(f"  {start:,} of {count:,}")
     return np.concatenate(pieces)
 

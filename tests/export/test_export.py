@@ -143,19 +143,6 @@ def test_another_output_shape_fails():
         judge(lambda batch: batch[:, :5])
 
 
-def test_a_fixed_batch_is_filled_up():
-    sizes = set()
-
-    def run(batch):
-        sizes.add(len(batch))
-        return batch.copy()
-
-    toy = subject()
-    judged = gate.verify(toy, run, "toy", "fp32", BatchRange(48, 48, 48), 0.01)
-    assert sizes == {48}
-    assert judged.verification.samples == 2_000
-
-
 def test_a_failing_gate_leaves_the_old_artefact(artefact, weights_folder, command, monkeypatch):
     before = (artefact / "manifest.json").read_bytes()
     real = edgeline.backends.onnxruntime.OnnxRuntimeSession._infer

@@ -73,7 +73,7 @@ class OnnxFormat:
         def finish(unfinished: Artefact) -> tuple[Manifest, Mapping[str, bytes]]:
             with OnnxRuntimeSession(unfinished, "cpu", threads=_THREADS) as session:
                 judged = verify(
-                    subject, session.infer, session.engine, request.precision, request.batch, request.max_drop
+                    subject, session.infer_all, session.engine, request.precision, request.batch, request.max_drop
                 )
             inputs = subject.samples.batch(0, SELFTEST_SAMPLES)
             selftest = selftest_bytes(inputs, judged.outputs[: len(inputs)], judged.tolerance)
