@@ -105,7 +105,7 @@ def test_the_best_epoch_is_kept(splits, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(splits, tmp_path):
-    # The loss is looked at every 0.2 s and at the last step, so which of the five steps is named depends on the machine.
+    # The loss is looked at every 0.2 s and at the last step: which of the five is named depends on the machine.
     with pytest.raises(GateError, match=r"the loss is no longer finite at epoch 1, step [1-5];"):
         train(
             dataclasses.replace(run_of(), preprocessing=Preprocessing(None, 1 / 255, (0.1,), (0.0,))), splits, tmp_path
