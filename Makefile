@@ -23,10 +23,11 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tests/checks/tensorrt_stubs.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make needs Python 3.11 or later, not " + sys.version.split()[0] + "; name one with make PYTHON=...")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "no virtual environment can be made: apt-get install python3-venv"; exit 3; }
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[all]' -c constraints.txt
+	$(BIN)/python tests/checks/tensorrt_stubs.py $(VENV)/stubs
 	@touch $@
 
 demo: $(STAMP)

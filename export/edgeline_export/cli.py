@@ -16,6 +16,13 @@ from edgeline.artefact import GRAPH_FILE, Artefact
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
 from edgeline.manifest import FILE_NAME, BatchRange
+from edgeline_export.formats.interface import (
+    DEFAULT_CALIBRATION_METHOD,
+    DEFAULT_CALIBRATION_SAMPLES,
+    CalibrationRequest,
+    ExportRequest,
+)
+from edgeline_export.ranges import METHODS
 from edgeline_export.subject import DEFAULT_MAX_DROP, Subject, SubjectRequest
 from edgeline_train.data.datasets import DATASETS, dataset_from_name
 from edgeline_train.models import MODELS, model_from_name
@@ -29,7 +36,8 @@ EPILOG = """SUBJECT is one of
   package.module:factory, a function or class that returns a torch module
 
 examples:
-  export-model lenet --format onnx
+  export-model lenet --format trt
+  export-model lenet --format trt-rtx --precision int8
   export-model net.onnx --samples inputs.npz
   export-model mypackage.nets:SmallNet --input-shape 1,28,28 --dataset mnist-10k"""
 
@@ -71,6 +79,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="accuracy that may be lost before the export fails",
     )
+    calibration = parser.add_argument_group("calibration (int8; fp16 looks for activations that are too large)")
+    calibration.add_argument(
+        "--calibration",
+        metavar="SOURCE",
+        help="a data set's training split, an .npz file of `inputs`, or a folder of images (default: the data set that "
+        "the weights were trained on)",
+    )
+    calibration.add_argument(
+        "--calibration-samples", type=_count, metavar="N", help=f"how many samples ({DEFAULT_CALIBRATION_SAMPLES})"
+    )
+    calibration.add_argument(
+        "--calibration-method", choices=METHODS, help=f"where int8 saturates ({DEFAULT_CALIBRATION_METHOD})"
+    )
+    engine = parser.add_argument_group("engines (trt, trt-rtx)")
+    engine.add_argument(
+        "--compute-capability",
+        type=_compute_capabilities,
+        metavar="CC[,CC]",
+        help="the GPUs of a trt-rtx engine, for instance 8.9,12.0 (default: Ampere and later)",
+    )
+    engine.add_argument(
+        "--require-engine", action="store_true", help="fail, rather than leave the engine to the device, without a GPU"
+    )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
@@ -80,6 +111,21 @@ def _shape(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d{0,6}(,[1-9]\d{0,6})*", text):
         raise argparse.ArgumentTypeError(f"expected sizes like 1,28,28, got '{text}'")
     return tuple(int(part) for part in text.split(","))
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
+    return int(text)
+
+
+def _compute_capabilities(text: str) -> tuple[str, ...]:
+    if not re.fullmatch(r"\d{1,2}\.\d(,\d{1,2}\.\d)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers like 8.9 or 8.9,12.0, got '{text}'")
+    wanted = tuple(text.split(","))
+    if len(set(wanted)) != len(wanted):
+        raise argparse.ArgumentTypeError(f"names a target twice: '{text}'")
+    return wanted
 
 
 def _batch_range(text: str) -> BatchRange:
@@ -94,7 +140,6 @@ def _batch_range(text: str) -> BatchRange:
 def _body(args: argparse.Namespace) -> None:
     with interrupts.held():
         from edgeline_export.formats import FORMATS, format_from_name
-        from edgeline_export.formats.interface import ExportRequest
 
     if args.list_formats:
         return _print_formats(list(FORMATS.values()), args.json)
@@ -108,13 +153,48 @@ def _body(args: argparse.Namespace) -> None:
         raise MissingCapabilityError(f"format {chosen.name} cannot be written here: {state.why}: {state.install}")
     if args.name is not None and not re.fullmatch(r"\w[\w.-]*", args.name, re.ASCII):
         raise InputError(f"--name takes letters, digits, '.', '_' and '-', not '{args.name}'")
+    _check_engine_options(args, chosen)
+    calibration = _calibration(args)
     subject = _subject(args)
-    artefact = chosen.export(subject, ExportRequest(args.precision, args.out, args.batch, args.max_drop))
+    request = ExportRequest(
+        precision=args.precision,
+        out=args.out,
+        batch=args.batch,
+        max_drop=args.max_drop,
+        calibration=calibration,
+        compute_capabilities=args.compute_capability or (),
+        require_engine=args.require_engine,
+    )
+    artefact = chosen.export(subject, request)
     if args.json:
         record = {"artefact": str(artefact.folder), "manifest": json.loads(artefact.manifest.to_json())}
         print(json.dumps(record, indent=2))
         return None
     return _print_artefact(artefact)
+
+
+def _check_engine_options(args: argparse.Namespace, chosen: Format) -> None:
+    if args.compute_capability and not chosen.has_targets:
+        raise InputError(
+            f"--compute-capability does not apply to --format {chosen.name}, only to trt-rtx; leave it out"
+        )
+    if args.require_engine and chosen.name not in ("trt", "trt-rtx"):
+        raise InputError(
+            f"--require-engine does not apply to --format {chosen.name}, which has no engine; leave it out"
+        )
+
+
+def _calibration(args: argparse.Namespace) -> CalibrationRequest:
+    given = {
+        "source": args.calibration,
+        "samples": args.calibration_samples,
+        "method": args.calibration_method,
+        "data_root": args.data_root,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.precision in ("fp32", "tf32") and given.keys() - {"data_root"}:
+        raise InputError(f"nothing is calibrated in {args.precision}; leave the --calibration options out")
+    return CalibrationRequest(**given)
 
 
 def _subject(args: argparse.Namespace) -> Subject:
@@ -161,7 +241,9 @@ def _print_formats(formats: Sequence[Format], as_json: bool) -> None:
         return
     for row, found in zip(rows, formats, strict=True):
         state = "available" if row["available"] else f"not available: {row['why']} -> {row['install']}"
-        print(f"{found.name:<9} {', '.join(found.precisions):<12} {found.summary} ({state})")
+        remark = f", {row['remark']}" if row["remark"] else ""
+        print(f"{found.name:<8} {found.summary}")
+        print(f"{'':<8} precisions: {', '.join(found.precisions)}; {state}{remark}")
 
 
 def _print_artefact(artefact: Artefact) -> None:

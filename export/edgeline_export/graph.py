@@ -5,13 +5,12 @@ One graph leaves this module in one form: opset 20, IR version 10, one file, no 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from typing import Any
 
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from edgeline.errors import GateError, InputError
+from edgeline.errors import InputError
 from edgeline.manifest import TensorSpec
 
 OPSET = 20
@@ -27,22 +26,6 @@ _DTYPES: dict[int, str] = {
     TensorProto.INT32: "int32",
     TensorProto.INT64: "int64",
 }
-_PRECISION_OF: dict[int, str] = {
-    TensorProto.FLOAT: "fp32",
-    TensorProto.FLOAT16: "fp16",
-    TensorProto.BFLOAT16: "bf16",
-    TensorProto.DOUBLE: "fp64",
-    TensorProto.INT8: "int8",
-    TensorProto.UINT8: "int8",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """The share (0 to 1) of multiply-accumulates and of weights in each precision, in Conv, Gemm and MatMul."""
-
-    macs: dict[str, float]
-    weights: dict[str, float]
 
 
 def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -145,58 +128,21 @@ def with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     return free
 
 
-def coverage_of(model: onnx.ModelProto) -> Coverage:
-    """Read from the graph in which precision its weights are stored and its multiply-accumulates are done."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    shapes = {
-        value.name: [max(d.dim_value, 1) for d in value.type.tensor_type.shape.dim]
-        for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]
-    }
-    macs: defaultdict[str, int] = defaultdict(int)
-    weights: defaultdict[str, int] = defaultdict(int)
-    for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
-            continue
-        tensor = _weight(node.input[1], producers, initializers)
-        if tensor is None:
-            continue
-        precision = _PRECISION_OF.get(tensor.data_type, "other")
-        count = 1
-        for size in tensor.dims:
-            count *= size
-        positions = 1
-        if node.op_type == "Conv":
-            for size in shapes.get(node.output[0], [1, 1])[2:]:
-                positions *= size
-        weights[precision] += count
-        macs[precision] += count * positions
-    return Coverage(_shares(macs), _shares(weights))
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """Return a node's attributes by name; texts as bytes, tensors as TensorProto, as onnx gives them."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def check_precision(coverage: Coverage, asked: str) -> None:
-    """Raise GateError unless every Conv, Gemm and MatMul holds its weights in the precision that was asked for."""
-    others = {name: share for name, share in coverage.weights.items() if name != asked}
-    if others:
-        found = ", ".join(f"{share:.1%} {name}" for name, share in others.items())
-        raise GateError(f"{asked} was asked for, but the graph's weights are {found}; nothing was written")
+def consumers_of(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """Return the nodes that read a tensor."""
+    return [node for node in graph.node if name in node.input]
 
 
-def _weight(
-    name: str, producers: dict[str, onnx.NodeProto], initializers: dict[str, onnx.TensorProto]
-) -> onnx.TensorProto | None:
-    """Follow a weight operand back to its initializer, through Cast, DequantizeLinear and the like."""
-    while name not in initializers:
-        node = producers.get(name)
-        if node is None or not node.input or node.op_type in ("Conv", "Gemm", "MatMul"):
-            return None
-        name = node.input[0]
-    return initializers[name]
-
-
-def _shares(counts: dict[str, int]) -> dict[str, float]:
-    total = sum(counts.values())
-    return {name: count / total for name, count in sorted(counts.items())} if total else {}
+def replace_input(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node read `new` wherever it reads `old`."""
+    for index, name in enumerate(node.input):
+        if name == old:
+            node.input[index] = new
 
 
 def one_line(error: Exception, limit: int = 300) -> str:

@@ -65,8 +65,8 @@ def samples_from_dataset(
     return Samples(data, split.images, split.labels, preprocessing, input_shape, dataset.labels)
 
 
-def samples_from_file(path: Path, spec: TensorSpec | None) -> Samples:
-    """Read an .npz file: `inputs` as the network takes them and, optionally, `labels`.
+def samples_from_file(path: Path, spec: TensorSpec | None, option: str = "--samples") -> Samples:
+    """Read an .npz file: `inputs` as the network takes them and, optionally, `labels`; `option` named it.
 
     Raises InputError when the file is damaged, lacks `inputs`, or they do not fit `spec`.
     """
@@ -74,22 +74,20 @@ def samples_from_file(path: Path, spec: TensorSpec | None) -> Samples:
     inputs, labels = arrays.get("inputs"), arrays.get("labels")
     if inputs is None or inputs.ndim < 2 or inputs.dtype.kind not in "fiu":
         raise InputError(
-            f"--samples: {path} has no numbers [N, ...] named 'inputs' (and, if you have them, 'labels' [N])"
+            f"{option}: {path} has no numbers [N, ...] named 'inputs' (and, if you have them, 'labels' [N])"
         )
     if labels is not None and labels.dtype.kind not in "iu":
-        raise InputError(f"--samples: the labels in {path} are {labels.dtype}, expected class numbers as integers")
+        raise InputError(f"{option}: the labels in {path} are {labels.dtype}, expected class numbers as integers")
     labels = None if labels is None else labels.astype(np.int64)
     if len(inputs) == 0 or (labels is not None and labels.shape != (len(inputs),)):
-        raise InputError(
-            f"--samples: {path} has {len(inputs)} inputs and {0 if labels is None else len(labels)} labels"
-        )
+        raise InputError(f"{option}: {path} has {len(inputs)} inputs and {0 if labels is None else len(labels)} labels")
     if spec is not None and (inputs.dtype != spec.dtype or inputs.shape[1:] != spec.shape[1:]):
         expected = ["N", *spec.shape[1:]]
         raise InputError(
-            f"--samples: {path} holds {inputs.dtype} {list(inputs.shape)}, the network takes {spec.dtype} {expected}"
+            f"{option}: {path} holds {inputs.dtype} {list(inputs.shape)}, the network takes {spec.dtype} {expected}"
         )
     if not np.isfinite(inputs).all():
-        raise InputError(f"--samples: {path} holds NaN or infinity")
+        raise InputError(f"{option}: {path} holds NaN or infinity")
     return Samples(f"inputs of {path.name}", inputs, labels)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from edgeline.errors import ArtefactError
 
 # History of the schema:
-# 1  2026-11  the first
+# 1  2026-11  the first; `compilation` was added with the formats that compile
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 
@@ -84,6 +84,7 @@ class Manifest:
     precision_coverage: Mapping[str, Any]
     target: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
+    compilation: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -138,6 +139,7 @@ def _manifest_from_record(record: dict[str, Any]) -> Manifest:
         precision_coverage=dict(record["precision_coverage"]),
         target=dict(record.get("target") or {}),
         calibration=record.get("calibration"),
+        compilation=record.get("compilation"),
     )
     _check(manifest)
     return manifest

@@ -5,11 +5,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgeline.errors import GateError, InputError
+from edgeline.errors import InputError
 from edgeline_export.graph import (
-    check_precision,
     clean_graph,
-    coverage_of,
     inputs_of,
     outputs_of,
     with_free_batch,
@@ -47,44 +45,6 @@ def test_no_trace_of_this_machine(lenet):
 
 def test_the_same_weights_give_the_same_bytes(lenet):
     assert graph_of("lenet").SerializeToString(deterministic=True) == lenet.SerializeToString(deterministic=True)
-
-
-def test_coverage_of_fp32(lenet):
-    coverage = coverage_of(lenet)
-    assert coverage.macs == coverage.weights == {"fp32": 1.0}
-    check_precision(coverage, "fp32")
-
-
-def mixed_graph():
-    """Conv 1->2 3x3 on 4x4 (2*16*9 = 288 MACs, 18 weights) in int8, Gemm 32->3 (96, 96) in fp16."""
-    weights = [
-        numpy_helper.from_array(np.ones((2, 1, 3, 3), np.int8), "w8"),
-        numpy_helper.from_array(np.float32(0.1), "scale"),
-        numpy_helper.from_array(np.ones((3, 32), np.float16), "w16"),
-        numpy_helper.from_array(np.array([0, 32]), "target"),
-    ]
-    nodes = [
-        helper.make_node("DequantizeLinear", ["w8", "scale"], ["w"]),
-        helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-        helper.make_node("Reshape", ["c", "target"], ["r"]),
-        helper.make_node("Cast", ["w16"], ["v"], to=TensorProto.FLOAT),
-        helper.make_node("Gemm", ["r", "v"], ["y"], transB=1),
-    ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in (("x", ["n", 1, 4, 4]), ("y", ["n", 3]))]  # fmt: skip
-    graph = helper.make_graph(nodes, "g", [ends[0]], [ends[1]], weights)
-    return clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
-
-
-def test_coverage_by_hand():
-    coverage = coverage_of(mixed_graph())
-    assert coverage.weights == {"fp16": pytest.approx(96 / 114), "int8": pytest.approx(18 / 114)}
-    assert coverage.macs == {"fp16": pytest.approx(96 / 384), "int8": pytest.approx(288 / 384)}
-
-
-def test_a_precision_that_is_not_the_one_asked_for_fails():
-    with pytest.raises(GateError, match=r"fp32 was asked for, but the graph's weights are 84\.2% fp16, 15\.8% int8"):
-        check_precision(coverage_of(mixed_graph()), "fp32")
 
 
 def test_a_graph_that_the_checker_refuses(lenet):

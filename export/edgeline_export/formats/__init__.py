@@ -8,8 +8,9 @@ from __future__ import annotations
 from edgeline.errors import UnknownNameError
 from edgeline_export.formats.interface import Format
 from edgeline_export.formats.onnx import OnnxFormat
+from edgeline_export.formats.trt import TrtFormat, TrtRtxFormat
 
-FORMATS: dict[str, Format] = {"onnx": OnnxFormat()}
+FORMATS: dict[str, Format] = {"onnx": OnnxFormat(), "trt": TrtFormat(), "trt-rtx": TrtRtxFormat()}
 
 
 def format_from_name(name: str) -> Format:

@@ -10,24 +10,48 @@ from edgeline.artefact import Artefact
 from edgeline.manifest import BatchRange
 from edgeline_export.subject import Subject
 
+DEFAULT_CALIBRATION_SAMPLES = 512
+DEFAULT_CALIBRATION_METHOD = "minmax"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRequest:
+    """Which samples calibrate: a data set, an .npz file or a folder (None: the subject's own data set), and how."""
+
+    source: str | None = None
+    samples: int = DEFAULT_CALIBRATION_SAMPLES
+    method: str = DEFAULT_CALIBRATION_METHOD
+    data_root: Path | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """How to export: the precision, where to, for which batch sizes, and how much accuracy may be lost (0 to 1)."""
+    """How to export: the precision, where to, for which batch sizes, and how much accuracy may be lost (0 to 1).
+
+    `compute_capabilities` ("8.9", ...) are targets of formats that have such; with `require_engine` an artefact without
+    its compiled form is an error.
+    """
 
     precision: str
     out: Path
     batch: BatchRange
     max_drop: float
+    calibration: CalibrationRequest
+    compute_capabilities: tuple[str, ...] = ()
+    require_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a format can be written here; if not, why, and the line that changes it."""
+    """Whether a format can be written here; if not, why, and the line that changes it.
+
+    `remark` is for a format that can be written, but not to the end.
+    """
 
     available: bool
     why: str = ""
     install: str = ""
+    remark: str = ""
 
 
 class Format(Protocol):
@@ -36,6 +60,7 @@ class Format(Protocol):
     name: str
     summary: str
     precisions: tuple[str, ...]
+    has_targets: bool
 
     def availability(self) -> Availability:
         """Say whether it can be written on this machine."""

@@ -1,0 +1,91 @@
+"""The engines of an export: built with TensorRT or TensorRT-RTX through edgeline's one builder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeline.artefact import Artefact
+from edgeline.command import note
+from edgeline.cuda import gpu
+from edgeline.session import Session
+from edgeline.tensorrt.builder import BuildSettings, BuiltEngine, build_engine
+from edgeline.tensorrt.inspector import UNKNOWN, inspect_plan, node_precisions
+from edgeline.tensorrt.products import PRODUCTS, Product, load_product, product_state
+from edgeline_export.assemble import Compiled
+from edgeline_export.coverage import check_precision, coverage_of_engine
+from edgeline_export.formats.interface import ExportRequest
+from edgeline_export.precision import GraphInPrecision
+
+
+def compile_with_rtx(graph: bytes, request: ExportRequest) -> Compiled:
+    """Build a TensorRT-RTX plan. Raises what load_product and build_engine raise."""
+    product = load_product("trt-rtx")
+    settings = BuildSettings(request.precision, request.batch, request.compute_capabilities)
+    note(f"building the engine with {product.title}")
+    built = build_engine(product, graph, settings)
+    capabilities = list(request.compute_capabilities)
+    return Compiled(
+        files={product.info.plan_file: built.plan},
+        target={"compute_capabilities": capabilities} if capabilities else {},
+        compilation=_record(product, settings, built),
+        versions={"tensorrt-rtx": product.version},
+    )
+
+
+def check_with_rtx(graph: bytes, request: ExportRequest) -> Compiled:
+    """Let TensorRT-RTX parse and build the graph that a device will build with TensorRT, where it is installed."""
+    settings = BuildSettings(request.precision, request.batch)
+    record: dict[str, Any] = {"product": PRODUCTS["trt"].name, "settings": settings.to_record(), "checked_with": None}
+    state = product_state("trt-rtx")
+    if state.module is None:
+        note(f"the graph was not tried on TensorRT's parser: {state.why} ({PRODUCTS['trt-rtx'].install})")
+        return Compiled(build="on-device", compilation=record)
+    product = load_product("trt-rtx")
+    built = build_engine(product, graph, settings)
+    note(f"{product.title}, which has the same parser, takes the graph and builds it")
+    return Compiled(
+        build="on-device",
+        compilation={**record, "checked_with": _record(product, settings, built)},
+        versions={"tensorrt-rtx": product.version},
+    )
+
+
+def compile_for_this_gpu(graph: bytes, prepared: GraphInPrecision, request: ExportRequest) -> Compiled:
+    """Build a TensorRT plan for the GPU of this machine and read from it what runs in which precision."""
+    product = load_product("trt")
+    settings = BuildSettings(request.precision, request.batch)
+    here = gpu()
+    note(f"building the engine with {product.title}; this can take minutes")
+    built = build_engine(product, graph, settings)
+    nodes = frozenset(node.name for node in prepared.coverage.nodes)
+    told = coverage_of_engine(prepared.coverage, node_precisions(inspect_plan(product, built.plan), nodes))
+    if told.macs.get(UNKNOWN):
+        note(f"the engine does not tell the precision of {told.macs[UNKNOWN]:.1%} of its multiply-accumulates")
+    else:
+        check_precision(told, request.precision)
+    return Compiled(
+        files={product.info.plan_file: built.plan},
+        coverage=None if told.macs.get(UNKNOWN) == 1.0 else told,
+        target={} if here is None else {"gpu": here.name, "compute_capability": here.compute_capability},
+        compilation=_record(product, settings, built),
+        versions={"tensorrt": product.version},
+        open_session=_open_session,
+    )
+
+
+def _open_session(unfinished: Artefact) -> Session:
+    from edgeline.backends.tensorrt import TensorRtSession
+
+    return TensorRtSession(unfinished, "cuda", plan=unfinished.file(PRODUCTS["trt"].plan_file))
+
+
+def _record(product: Product, settings: BuildSettings, built: BuiltEngine) -> Mapping[str, Any]:
+    return {
+        "product": product.info.name,
+        "version": product.version,
+        "strongly_typed": built.strongly_typed,
+        "plan_bytes": len(built.plan),
+        "warnings": list(built.warnings),
+        "settings": settings.to_record(),
+    }

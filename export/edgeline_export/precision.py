@@ -1,0 +1,81 @@
+"""A subject's float32 graph brought into the precision that was asked for, and checked to be in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edgeline.errors import InputError
+from edgeline_export.calibration import Calibration, calibrate, check_fits_half
+from edgeline_export.calibration_data import CalibrationData, calibration_data
+from edgeline_export.coverage import Coverage, check_precision, coverage_of
+from edgeline_export.fold import folded
+from edgeline_export.formats.interface import CalibrationRequest
+from edgeline_export.graph import inputs_of
+from edgeline_export.half import half, rounded
+from edgeline_export.quantise import quantised
+from edgeline_export.subject import Subject
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInPrecision:
+    """The graph that ships, what it covers, and what calibrated it (None in fp32).
+
+    `twin`, in the precisions with fp16, is a float32 graph that computes on a CPU what a device will compute.
+    """
+
+    graph: onnx.ModelProto
+    coverage: Coverage
+    calibration: Calibration | None = None
+    twin: onnx.ModelProto | None = None
+
+
+def graph_in_precision(subject: Subject, precision: str, layout: str, request: CalibrationRequest) -> GraphInPrecision:
+    """Return the subject's graph in one of PRECISIONS (tf32 is fp32 here); `layout` is quantise's, for int8.
+
+    Raises InputError when calibration data is missing or does not fit, or an operator does not take the precision;
+    GateError when an activation is too large for fp16 or the graph is not in the precision that was asked for.
+    """
+    result = _in_precision(subject, precision, layout, request)
+    check_precision(result.coverage, precision)
+    return result
+
+
+def _in_precision(subject: Subject, precision: str, layout: str, request: CalibrationRequest) -> GraphInPrecision:
+    if precision in ("fp32", "tf32"):
+        return GraphInPrecision(subject.graph, coverage_of(subject.graph))
+    plain = folded(subject.graph)
+    calibration = calibrate(plain, _data(subject, precision, request), request.method)
+    if "fp16" in precision:
+        check_fits_half(calibration)
+    if precision == "fp16":
+        shipped = half(subject.graph)
+        return GraphInPrecision(shipped, coverage_of(shipped), calibration, rounded(subject.graph))
+    if precision == "int8":
+        shipped = quantised(plain, calibration.activation_ranges(), layout)
+        return GraphInPrecision(shipped, coverage_of(shipped), calibration)
+    # Integers end to end leave nothing to be float16: what is mixed is for compilers that fuse.
+    float_graph = quantised(plain, calibration.activation_ranges(), "fused")
+    shipped = half(float_graph)
+    return GraphInPrecision(shipped, coverage_of(shipped), calibration, rounded(float_graph))
+
+
+def _data(subject: Subject, precision: str, request: CalibrationRequest) -> CalibrationData:
+    spec = inputs_of(subject.graph)[0]
+    source = request.source or subject.dataset
+    if source is not None:
+        return calibration_data(source, request.samples, spec, subject.preprocessing, request.data_root)
+    if "int8" in precision:
+        raise InputError(
+            f"{precision} needs calibration data: --calibration with a data set, an .npz file of `inputs` or a folder "
+            "of images, of what the network will see"
+        )
+    # fp16 only looks for activations that are too large: what judges the export serves.
+    samples = subject.samples
+    count = min(len(samples), request.samples)
+    inputs = samples.batch(0, count)
+    return CalibrationData(samples.data, None, None, np.arange(count), inputs, None, spec.shape[1:])

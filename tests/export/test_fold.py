@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeline_export.fold import folded
+from edgeline_export.graph import clean_graph
+from edgeline_export.runner import GraphRunner
+from tests.export.networks import rich_graph
+
+
+@pytest.fixture(scope="module")
+def rich():
+    return rich_graph()
+
+
+def test_folding_changes_rounding_alone(rich):
+    plain = clean_graph(folded(rich))
+    batch = np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(rich).run(batch), atol=1e-6)
+    assert not {node.op_type for node in plain.graph.node} & {"BatchNormalization", "Identity", "Dropout", "Constant"}
+
+
+def model_of(nodes, weights, input_shape, output_shape):
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *input_shape])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", *output_shape])],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+    )  # fmt: skip
+    return clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+def norm(source, target):
+    return helper.make_node("BatchNormalization", [source, "scale", "shift", "mean", "var"], [target], epsilon=1e-3)
+
+
+NORM = {"scale": [2.0, -1.0], "shift": [0.5, 3.0], "mean": [1.0, -2.0], "var": [4.0, 0.25]}
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_normalisation_after_a_gemm_with_factors(transposed, bias):
+    weight = RANDOM.standard_normal((2, 3) if transposed else (3, 2))
+    inputs = ["x", "w", "b"] if bias else ["x", "w"]
+    gemm = helper.make_node("Gemm", inputs, ["g"], transB=transposed, alpha=0.5, beta=3.0)
+    model = model_of([gemm, norm("g", "y")], {"w": weight, "b": [1.0, 2.0], **NORM}, [3], [2])
+    plain = clean_graph(folded(model))
+    assert [node.op_type for node in plain.graph.node] == ["Gemm"]
+    batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-5)
+
+
+def test_a_shared_convolution_is_not_folded():
+    """Its output is read twice: folding one reader's normalisation would change what the other reads."""
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1])
+    add = helper.make_node("Add", ["c", "d"], ["y"])
+    model = model_of(
+        [conv, norm("c", "d"), add], {"w": RANDOM.standard_normal((2, 3, 1, 1)), **NORM}, [3, 4, 4], [2, 4, 4]
+    )
+    plain = clean_graph(folded(model))
+    assert "BatchNormalization" in {node.op_type for node in plain.graph.node}
+    batch = RANDOM.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-6)
+
+
+def test_weights_shared_by_two_nodes_are_folded_apart():
+    """Both convolutions hold the same weights; only the second is normalised."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["a", "w"], ["b"], kernel_shape=[1, 1]),
+        norm("b", "y"),
+    ]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((2, 2, 1, 1)), **NORM}, [2, 4, 4], [2, 4, 4])
+    batch = RANDOM.standard_normal((2, 2, 4, 4)).astype(np.float32)
+    plain = clean_graph(folded(model))
+    assert [node.op_type for node in plain.graph.node] == ["Conv", "Conv"]
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-5)
+
+
+def test_what_does_nothing_goes():
+    nodes = [
+        helper.make_node("Identity", ["x"], ["a"]),
+        helper.make_node("Constant", [], ["two"], value_float=2.0),
+        helper.make_node("Dropout", ["a"], ["b"]),
+        helper.make_node("Mul", ["b", "two"], ["y"]),
+    ]
+    model = model_of(nodes, {}, [3], [3])
+    plain = clean_graph(folded(model))
+    assert [node.op_type for node in plain.graph.node] == ["Mul"]
+    batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
+    assert np.array_equal(GraphRunner(plain).run(batch), batch * 2)
+
+
+def test_an_identity_that_makes_the_output_stays():
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Identity", ["a"], ["y"])]
+    assert [node.op_type for node in folded(model_of(nodes, {}, [3], [3])).graph.node] == ["Relu", "Identity"]

@@ -1,0 +1,199 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeline_export.coverage import check_precision, coverage_of
+from edgeline_export.fold import folded
+from edgeline_export.graph import clean_graph
+from edgeline_export.half import half
+from edgeline_export.quantise import LAYOUTS, ActivationRange, quantised, scale_for
+from edgeline_export.ranges import RangeCollector
+from edgeline_export.runner import GraphRunner
+from tests.export.networks import rich_graph
+
+RANDOM = np.random.default_rng(0)
+
+
+def initializer(model, name):
+    return numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
+
+
+def one_gemm(weight, bias):
+    """y = x W + b"""
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], "gemm")], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", weight.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", weight.shape[1]])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
+    )  # fmt: skip
+    return clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+def ranges_of(model, batch):
+    """Min-max ranges of every float tensor, from one batch."""
+    names = [v.name for v in [*model.graph.input, *model.graph.value_info, *model.graph.output]
+             if v.type.tensor_type.elem_type == TensorProto.FLOAT]  # fmt: skip
+    names = tuple(dict.fromkeys(names))
+    found = {}
+    for name, values in zip(names, GraphRunner(model, names).tensors(names, batch), strict=True):
+        collector = RangeCollector(name)
+        collector.add(values)
+        seen = collector.result()
+        found[name] = ActivationRange(seen.magnitude, seen.smallest >= 0)
+    return found
+
+
+@pytest.fixture(scope="module")
+def rich():
+    plain = clean_graph(folded(rich_graph()))
+    batch = RANDOM.standard_normal((64, 3, 16, 16)).astype(np.float32) * 2 + 1
+    return plain, batch, ranges_of(plain, batch)
+
+
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+
+def test_scales_are_float16_numbers_that_cut_nothing():
+    magnitudes = 10.0 ** RANDOM.uniform(-4, 4, 10_000)
+    scales = scale_for(magnitudes, 127).astype(np.float64)
+    assert np.array_equal(scales.astype(np.float16).astype(np.float64), scales)
+    assert (scales * 127 >= magnitudes).all()
+    assert (scales[magnitudes > 0.01] * 127 <= magnitudes[magnitudes > 0.01] * 1.001).all()
+
+
+def test_a_channel_of_zeros_has_a_scale():
+    assert scale_for(np.zeros(3), 127).min() > 0
+
+
+# --- one Gemm, by hand ------------------------------------------------------------------------------------------------
+
+WEIGHT = np.array([[1.0, -0.5], [0.25, 0.125]], np.float32)
+BIAS = np.array([0.5, -3.0], np.float32)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_per_output_channel(layout):
+    model = quantised(one_gemm(WEIGHT, BIAS), {"x": ActivationRange(2.0, False)}, layout)
+    levels, scale = initializer(model, "w_int8"), initializer(model, "w_int8_scale")
+    assert levels.dtype == np.int8
+    assert scale.shape == (2,)  # columns are outputs: transB is 0
+    assert np.abs(levels).max(axis=0).tolist() == [127, 127]
+    assert np.abs(levels * scale - WEIGHT).max() <= scale.max() / 2
+    assert initializer(model, "w_int8_zero_point").tolist() == [0, 0]
+
+
+def test_fused_leaves_the_bias_in_float_and_the_output_alone():
+    model = quantised(one_gemm(WEIGHT, BIAS), {"x": ActivationRange(2.0, True)}, "fused")
+    assert [n.op_type for n in model.graph.node] == ["DequantizeLinear", "QuantizeLinear", "DequantizeLinear", "Gemm"]
+    assert initializer(model, "b").tolist() == BIAS.tolist()
+    assert initializer(model, "x_zero_point") == 0  # symmetric even though x is never negative
+
+
+def test_integer_has_biases_in_steps_of_both_scales():
+    model = quantised(one_gemm(WEIGHT, BIAS), {"x": ActivationRange(2.0, False)}, "integer")
+    bias, scale = initializer(model, "b_int32"), initializer(model, "b_int32_scale")
+    assert bias.dtype == np.int32
+    assert np.allclose(scale, initializer(model, "x_scale") * initializer(model, "w_int8_scale"))
+    assert np.abs(bias * scale - BIAS).max() <= scale.max() / 2
+
+
+def test_integer_gives_what_is_never_negative_all_256_levels():
+    model = quantised(one_gemm(WEIGHT, BIAS), {"x": ActivationRange(2.0, True)}, "integer")
+    assert initializer(model, "x_zero_point").dtype == np.uint8
+    assert initializer(model, "x_zero_point") == 0
+    assert initializer(model, "x_scale") == pytest.approx(2.0 / 255, rel=1e-3)
+
+
+def test_a_large_bias_over_tiny_weights_still_fits_int32():
+    """1e-9 / 127 * 2 / 127 is a step of 1e-13: a bias of 100 would need 50 bits."""
+    model = quantised(one_gemm(WEIGHT * 1e-9, BIAS + 100), {"x": ActivationRange(2.0, False)}, "integer")
+    found = GraphRunner(model).run(np.array([[1.0, 1.0]], np.float32))
+    assert np.allclose(found, BIAS + 100, atol=1e-3)
+
+
+# --- a whole network --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_network_with_many_operators_stays_near_its_source(rich, layout):
+    plain, batch, ranges = rich
+    model = quantised(plain, ranges, layout)
+    check_precision(coverage_of(model), "int8")
+    assert coverage_of(model).macs == {"int8": 1.0}
+    expected, found = GraphRunner(plain).run(batch), GraphRunner(model).run(batch)
+    assert np.abs(found - expected).max() < 0.05
+    assert (found.argmax(1) == expected.argmax(1)).mean() > 0.9
+
+
+def test_fused_has_pairs_before_matrix_operators_only(rich):
+    plain, _, ranges = rich
+    model = quantised(plain, ranges, "fused")
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            assert [producers[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+            assert len(node.input) == 2 or node.input[2] not in producers
+        elif node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            assert not [
+                name for name in node.input if name in producers and producers[name].op_type == "DequantizeLinear"
+            ]
+    zero_points = [t for t in model.graph.initializer if t.name.endswith("zero_point")]
+    assert zero_points
+    assert not any(numpy_helper.to_array(tensor).any() for tensor in zero_points)
+
+
+def test_pools_and_reshapes_keep_their_inputs_scale(rich):
+    plain, _, ranges = rich
+    model = quantised(plain, ranges, "integer")
+    pool = next(node for node in model.graph.node if node.op_type == "MaxPool")
+    source = pool.input[0].removesuffix("_dequantized")
+    assert initializer(model, f"{pool.output[0]}_scale") == initializer(model, f"{source}_scale")
+
+
+def test_onnx_runtime_runs_integers_from_end_to_end(exported, tmp_path):
+    """After ONNX Runtime's own fusions no float operator is left in LeNet but what makes the logits."""
+    plain = clean_graph(folded(onnx.load(exported / "model.onnx")))
+    batch = np.load(exported / "selftest.npz")["inputs"]
+    onnx.save(quantised(plain, ranges_of(plain, batch), "integer"), tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", options)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert set(kinds) - {"Transpose", "Reshape"} == {
+        "QuantizeLinear", "QLinearConv", "QLinearSigmoid", "QLinearAveragePool", "QGemm",
+    }  # fmt: skip
+    assert kinds.count("QuantizeLinear") == 1
+
+
+def test_a_relu_after_a_convolution_needs_no_operator_of_its_own(rich, tmp_path):
+    plain, _, ranges = rich
+    onnx.save(quantised(plain, ranges, "integer"), tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", options)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert not kinds & {"Relu", "Clip", "Conv", "FusedConv"}
+    assert {"QLinearConv", "QLinearAdd", "QLinearConcat"} <= kinds
+
+
+def test_the_same_scales_serve_float16(rich):
+    plain, batch, ranges = rich
+    float_graph = quantised(plain, ranges, "fused")
+    shipped = half(float_graph)
+    scales = {t.name: numpy_helper.to_array(t) for t in float_graph.graph.initializer if t.name.endswith("_scale")}
+    for tensor in shipped.graph.initializer:
+        if tensor.name in scales:
+            assert tensor.data_type == TensorProto.FLOAT16
+            assert np.array_equal(numpy_helper.to_array(tensor).astype(np.float32), scales[tensor.name])
+    assert np.abs(GraphRunner(shipped).run(batch) - GraphRunner(float_graph).run(batch)).max() < 0.02
+
+
+def test_the_same_network_gives_the_same_bytes(rich):
+    plain, _, ranges = rich
+    for layout in LAYOUTS:
+        first, second = (quantised(plain, ranges, layout).SerializeToString(deterministic=True) for _ in range(2))
+        assert first == second
