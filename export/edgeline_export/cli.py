@@ -175,13 +175,9 @@ def _body(args: argparse.Namespace) -> None:
 
 def _check_engine_options(args: argparse.Namespace, chosen: Format) -> None:
     if args.compute_capability and not chosen.has_targets:
-        raise InputError(
-            f"--compute-capability does not apply to --format {chosen.name}, only to trt-rtx; leave it out"
-        )
+        raise InputError(f"--compute-capability is for --format trt-rtx, not for {chosen.name}; leave it out")
     if args.require_engine and chosen.name not in ("trt", "trt-rtx"):
-        raise InputError(
-            f"--require-engine does not apply to --format {chosen.name}, which has no engine; leave it out"
-        )
+        raise InputError(f"--require-engine is for --format trt and trt-rtx, not for {chosen.name}; leave it out")
 
 
 def _calibration(args: argparse.Namespace) -> CalibrationRequest:
