@@ -23,6 +23,7 @@ from edgeline_export.formats.interface import ExportRequest
 from edgeline_export.graph import inputs_of, outputs_of
 from edgeline_export.page import PAGE_FILE, export_page
 from edgeline_export.precision import GraphInPrecision, graph_in_precision
+from edgeline_export.quantise import quantised_tensors
 from edgeline_export.runner import THREADS, GraphRunner
 from edgeline_export.subject import Subject
 from edgeline_export.verify import Judged, verify
@@ -97,8 +98,9 @@ def assemble(
         inputs = subject.samples.batch(0, SELFTEST_SAMPLES)
         files = {SELFTEST_FILE: selftest_bytes(inputs, judged.outputs[: len(inputs)], judged.tolerance)}
         if prepared.calibration is not None:
-            files[CALIBRATION_FILE] = calibration_json(prepared.calibration).encode()
-            files[PAGE_FILE] = export_page(manifest, prepared.calibration).encode()
+            quantised = quantised_tensors(graph)
+            files[CALIBRATION_FILE] = calibration_json(prepared.calibration, quantised).encode()
+            files[PAGE_FILE] = export_page(manifest, prepared.calibration, quantised).encode()
         return manifest, files
 
     folder = request.out / artefact_folder_name(

@@ -18,12 +18,15 @@ CALIBRATION_FILE = "calibration.json"
 _KEPT_BINS = 128
 
 
-def calibration_json(calibration: Calibration) -> str:
-    """Return the record as JSON, one tensor a line: range, threshold, and a histogram of 128 bins."""
+def calibration_json(calibration: Calibration, quantised: frozenset[str]) -> str:
+    """Return the record as JSON, one tensor a line: range, threshold, and a histogram of 128 bins.
+
+    The threshold is null for tensors that are not among `quantised`.
+    """
     cut = calibration.activation_ranges()
     head = {"schema_version": SCHEMA_VERSION, **{k: v for k, v in calibration.to_record().items() if k != "cache"}}
     lines = [
-        json.dumps({"name": name, **_record(seen), "threshold": cut[name].threshold})
+        json.dumps({"name": name, **_record(seen), "threshold": cut[name].threshold if name in quantised else None})
         for name, seen in calibration.ranges.items()
     ]
     tensors = ",\n    ".join(lines)

@@ -253,7 +253,16 @@ def _print_artefact(artefact: Artefact) -> None:
             f"accuracy {check['accuracy_exported']:.4f} (source {check['accuracy_reference']:.4f}, "
             f"drop {check['drop']:.4f}, 95 % interval {low:.4f} to {high:.4f})"
         )
+    figure += _precision_text(artefact)
     print(f"{artefact.folder}: {figure}, largest difference {check['max_abs_diff']:.2g}")
+
+
+def _precision_text(artefact: Artefact) -> str:
+    """Say what share of the arithmetic is in the lower precision; what runs, only an engine can say."""
+    coverage = artefact.manifest.precision_coverage
+    lower = {name: share for name, share in coverage["macs"].items() if name != "fp32"}
+    shares = " and ".join(f"{share:.1%} {name}" for name, share in lower.items())
+    return f", {shares} by the {coverage['source']}" if lower else ""
 
 
 def _need_torch() -> None:

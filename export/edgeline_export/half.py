@@ -16,6 +16,7 @@ from edgeline.errors import InputError
 from edgeline_export.graph import attributes_of, clean_graph, inputs_of, replace_input
 
 LARGEST_ACTIVATION = 16_000.0  # a quarter of float16's 65,504: room for inputs that calibration has not seen
+HALF_INPUT = "_fp16"  # behind the name of an input, of an output: the same in float16
 _LARGEST = float(np.finfo(np.float16).max)
 # Inputs that ONNX types as float32 whatever the data's type.
 _ALWAYS_FLOAT32 = {("Resize", 1), ("Resize", 2), ("Upsample", 1)}
@@ -39,16 +40,16 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     for spec in inputs_of(model):
         if spec.dtype == "float32":
             for node in graph.node:
-                replace_input(node, spec.name, f"{spec.name}_fp16")
+                replace_input(node, spec.name, f"{spec.name}{HALF_INPUT}")
             ends.append(
                 helper.make_node(
-                    "Cast", [spec.name], [f"{spec.name}_fp16"], f"{spec.name}_Cast", to=TensorProto.FLOAT16
+                    "Cast", [spec.name], [f"{spec.name}{HALF_INPUT}"], f"{spec.name}_Cast", to=TensorProto.FLOAT16
                 )
             )
     nodes = [*ends, *graph.node]
     for value in graph.output:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            inner = f"{value.name}_fp16"
+            inner = f"{value.name}{HALF_INPUT}"
             for node in nodes:
                 replace_input(node, value.name, inner)
                 for index, name in enumerate(node.output):

@@ -34,16 +34,16 @@ figure { margin: 0 } figcaption { font-size: .9rem } svg { width: 100%; height: 
 """
 
 
-def export_page(manifest: Manifest, calibration: Calibration) -> str:
-    """Return the page for an artefact whose verification is done."""
+def export_page(manifest: Manifest, calibration: Calibration, quantised: frozenset[str]) -> str:
+    """Return the page for an artefact whose verification is done; `quantised` names the tensors that saturate."""
     title = f"{manifest.name}, {manifest.precision}, {manifest.format}"
     cut = calibration.activation_ranges()
-    quantised = "int8" in manifest.precision
     figures = "\n".join(
-        _figure(name, seen, cut[name].threshold if quantised else None) for name, seen in calibration.ranges.items()
+        _figure(name, seen, cut[name].threshold if name in quantised else None)
+        for name, seen in calibration.ranges.items()
     )
     legend = (
-        "Red: where values saturate. " if quantised else ""
+        "Red: where a quantised tensor saturates; the others stay in floating point. " if quantised else ""
     ) + "Bar heights are logarithmic; the dashed line is zero."
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

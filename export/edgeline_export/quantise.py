@@ -27,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeline.errors import InputError
 from edgeline_export.fold import output_axis
 from edgeline_export.graph import attributes_of, clean_graph, consumers_of, replace_input
+from edgeline_export.half import HALF_INPUT
 
 LAYOUTS = ("fused", "integer")
 _MATRIX_OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -79,6 +80,12 @@ def quantisable_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         and node.input[0] not in weights
         and not attributes_of(node).get("transA", 0)
     ]
+
+
+def quantised_tensors(model: onnx.ModelProto) -> frozenset[str]:
+    """Return the activations that a graph quantises, by the names they have in the float graph."""
+    nodes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    return frozenset(node.input[0].removesuffix(HALF_INPUT) for node in nodes)
 
 
 def scale_for(magnitude: npt.NDArray[np.float64] | float, levels: int) -> npt.NDArray[np.float32]:

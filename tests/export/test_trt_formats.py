@@ -72,7 +72,10 @@ def test_int8_for_onnx_runtime_runs_and_tests_itself(export, tmp_path):
         result = run_selftest(session)
     assert result.top1_agreement == 1.0
     page = (folder / "report.html").read_text()
-    assert page.count("<figure>") == len(json.loads((folder / "calibration.json").read_text())["tensors"])
+    tensors = json.loads((folder / "calibration.json").read_text())["tensors"]
+    assert page.count("<figure>") == len(tensors)
+    assert page.count("saturates at") == 2 * sum(tensor["threshold"] is not None for tensor in tensors)
+    assert [tensor["name"] for tensor in tensors if tensor["threshold"] is None] == ["logits"]
 
 
 def test_a_calibrated_export_gives_the_same_bytes_from_another_folder(export, tmp_path, monkeypatch, own_cache):
