@@ -10,13 +10,14 @@ PACKAGES := runtime/edgeline train/edgeline_train export/edgeline_export benchma
 # Empty: the full MNIST where it is on disk, else the embedded digits. `make demo DATASET=mnist` asks for it.
 DATASET ?=
 
-.PHONY: help setup demo test test-all check format clean
+.PHONY: help setup demo test test-all gpu-check check format clean
 
 help:
 	@echo "make demo      train LeNet, export it, benchmark it against eager PyTorch, write a report (about 3 minutes)"
 	@echo "               (make demo DATASET=mnist: on the full MNIST, fetched if need be)"
 	@echo "make test      the test suite, without what is marked slow, gpu, cross or browser"
 	@echo "make test-all  what make test leaves out, but gpu"
+	@echo "make gpu-check the tests that need an NVIDIA GPU, on a machine that has one; writes reports/gpu-check.md"
 	@echo "make check     formatter, linter, types, imports, line cap, README's examples"
 	@echo "make setup     only the environment in $(VENV)"
 	@echo "make clean     remove the environment and all caches; weights, artifacts and reports stay"
@@ -42,6 +43,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or cross or browser"
+
+gpu-check: $(STAMP)
+	$(BIN)/python tests/checks/gpu_check.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

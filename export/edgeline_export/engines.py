@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeline.artefact import Artefact
@@ -11,6 +11,7 @@ from edgeline.cuda import gpu
 from edgeline.session import Session
 from edgeline.tensorrt.builder import BuildSettings, BuiltEngine, build_engine
 from edgeline.tensorrt.inspector import UNKNOWN, inspect_plan, node_precisions
+from edgeline.tensorrt.plan_header import read_plan_header
 from edgeline.tensorrt.products import PRODUCTS, Product, load_product, product_state
 from edgeline_export.assemble import Compiled
 from edgeline_export.coverage import check_precision, coverage_of_engine
@@ -30,6 +31,7 @@ def compile_with_rtx(graph: bytes, request: ExportRequest) -> Compiled:
         target={"compute_capabilities": capabilities} if capabilities else {},
         compilation=_record(product, settings, built),
         versions={"tensorrt-rtx": product.version},
+        open_session=_session_opener(product) if _runs_here(built) else None,
     )
 
 
@@ -70,14 +72,20 @@ def compile_for_this_gpu(graph: bytes, prepared: GraphInPrecision, request: Expo
         target={} if here is None else {"gpu": here.name, "compute_capability": here.compute_capability},
         compilation=_record(product, settings, built),
         versions={"tensorrt": product.version},
-        open_session=_open_session,
+        open_session=_session_opener(product),
     )
 
 
-def _open_session(unfinished: Artefact) -> Session:
+def _runs_here(built: BuiltEngine) -> bool:
+    """Whether the GPU of this machine, if there is one, is a target of a TensorRT-RTX plan."""
+    here = gpu()
+    return here is not None and here.compute_capability in read_plan_header(built.plan, "the engine").targets
+
+
+def _session_opener(product: Product) -> Callable[[Artefact], Session]:
     from edgeline.backends.tensorrt import TensorRtSession
 
-    return TensorRtSession(unfinished, "cuda", plan=unfinished.file(PRODUCTS["trt"].plan_file))
+    return lambda artefact: TensorRtSession(artefact, "cuda", plan=artefact.file(product.info.plan_file))
 
 
 def _record(product: Product, settings: BuildSettings, built: BuiltEngine) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """A float graph made plain before it is quantised: what can be merged into weights is merged, what does nothing goes.
 
-Constants become initializers, Identity and inference-time Dropout disappear, local functions are inlined, and
-BatchNormalization and the alpha and beta of Gemm go into the weights before them: their ranges are then the ones that
-the device computes with. Only exact rewrites: the result differs by rounding alone.
+Constants become initializers, Identity and inference-time Dropout disappear, local functions are inlined, a MatMul and
+the Add of its bias become one Gemm, and BatchNormalization and the alpha and beta of Gemm go into the weights before
+them: their ranges are then those that the device computes with. Only exact rewrites: the result differs by rounding.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     plain.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
     _constants_to_initializers(plain.graph)
     _drop_no_ops(plain.graph)
+    _matmul_and_bias_to_gemm(plain.graph)
     for node in list(plain.graph.node):
         if node.op_type == "BatchNormalization":
             _fold_batch_normalization(plain.graph, node)
@@ -58,6 +59,26 @@ def _drop_no_ops(graph: onnx.GraphProto) -> None:
             for consumer in consumers_of(graph, node.output[0]):
                 replace_input(consumer, node.output[0], node.input[0])
             graph.node.remove(node)
+
+
+def _matmul_and_bias_to_gemm(graph: onnx.GraphProto) -> None:
+    """Join x W + b, as other exporters write a linear layer, where x is [n, k], W [k, m] and b [m] or [1, m]."""
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in [*graph.input, *graph.value_info]}
+    outputs = {value.name for value in graph.output}
+    for matmul in [n for n in graph.node if n.op_type == "MatMul"]:
+        readers = consumers_of(graph, matmul.output[0])
+        weight = values.get(matmul.input[1])
+        if len(readers) != 1 or readers[0].op_type != "Add" or weight is None or len(weight.dims) != 2:
+            continue
+        add = readers[0]
+        bias = values.get(add.input[1] if add.input[0] == matmul.output[0] else add.input[0])
+        is_row = bias is not None and list(bias.dims) in ([weight.dims[1]], [1, weight.dims[1]])
+        if bias is not None and is_row and ranks.get(matmul.input[0]) == 2 and matmul.output[0] not in outputs:
+            matmul.op_type = "Gemm"
+            matmul.input.append(bias.name)
+            matmul.output[0] = add.output[0]
+            graph.node.remove(add)
 
 
 def _fold_batch_normalization(graph: onnx.GraphProto, norm: onnx.NodeProto) -> None:

@@ -95,3 +95,20 @@ def test_what_does_nothing_goes():
 def test_an_identity_that_makes_the_output_stays():
     nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Identity", ["a"], ["y"])]
     assert [node.op_type for node in folded(model_of(nodes, {}, [3], [3])).graph.node] == ["Relu", "Identity"]
+
+
+@pytest.mark.parametrize("bias_first", [True, False])
+def test_a_matmul_and_its_bias_become_a_gemm(bias_first):
+    sums = ["b", "m"] if bias_first else ["m", "b"]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", sums, ["y"])]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((3, 2)), "b": [1.0, -2.0]}, [3], [2])
+    plain = clean_graph(folded(model))
+    assert [node.op_type for node in plain.graph.node] == ["Gemm"]
+    batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-6)
+
+
+def test_a_matmul_over_more_dimensions_stays():
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((3, 2)), "b": [1.0, -2.0]}, [4, 3], [4, 2])
+    assert [node.op_type for node in folded(model).graph.node] == ["MatMul", "Add"]
