@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgeline import interrupts
 from edgeline.artefact import Artefact, open_artefact
+from edgeline.backends import ENGINES, choose_engine
 from edgeline.command import Parser, note, run_command
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   benchmark-model artifacts/lenet-mnist-10k.fp32.onnx
   benchmark-model artifacts/lenet-mnist-10k.fp32.onnx --batch 1 --threads 2 --out two-threads.json
-  benchmark-model artifacts/* --baseline none"""
+  benchmark-model artifacts/* --baseline none
+  benchmark-model artifacts/lenet-mnist-10k.fp16.trt --engine onnxruntime"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of one call, for every engine")
     parser.add_argument(
         "--pin", type=_cores, metavar="CORE,CORE", help="cores to run on (default: the last ones; 'any': none)"
+    )
+    parser.add_argument(
+        "--engine", choices=sorted(ENGINES), help="for the artefacts, instead of the one that fits each"
     )
     parser.add_argument("--baseline", choices=("eager", "none"), default="eager", help="what to measure beside them")
     parser.add_argument(
@@ -91,6 +96,7 @@ def _body(args: argparse.Namespace) -> None:
     if args.threads < 1 or args.rounds < 1:
         raise InputError("--threads and --rounds must be above 0")
     artefacts = _open_all(args.artefacts)
+    _check_engines(artefacts, args.engine)
     out: Path = args.out or _new_report_path(artefacts[0])
     if out.suffix != ".json":
         raise InputError(f"--out names the JSON report, so it ends in .json, unlike {out}")
@@ -111,6 +117,19 @@ def _open_all(paths: Sequence[Path]) -> list[Artefact]:
     return artefacts
 
 
+def _check_engines(artefacts: Sequence[Artefact], asked: str | None) -> None:
+    """Find out before any worker starts that an engine cannot run here; say where a time would mislead."""
+    from edgeline.tensorrt.preflight import need_engine
+
+    for artefact in artefacts:
+        manifest = artefact.manifest
+        engine = choose_engine(manifest.format, asked)
+        if engine == "tensorrt":
+            need_engine(artefact)
+        elif engine == "onnxruntime" and manifest.format != "onnx" and "int8" in manifest.precision:
+            note(f"{artefact.name}: ONNX Runtime runs this graph as float, so its time is not an int8 time")
+
+
 def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
     with interrupts.held():
         from edgeline_bench.fingerprint import fingerprint
@@ -123,9 +142,10 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
     pinned = _choose_cores(args.pin, args.threads)
     machine = fingerprint()
     batches = args.batch or _default_batches(artefacts)
-    options = PointOptions(batches, args.threads, pinned, args.weights, args.factory)
+    options = PointOptions(batches, args.threads, pinned, args.weights, args.factory, args.engine)
     cores = len(pinned) or machine["usable_cores"]
     points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
+    device = "cuda" if any(point.device == "cuda" for point in points) else "cpu"
     if args.baseline == "eager":
         points = baseline_points(artefacts, options) + points
     slot_s = args.seconds / args.rounds
@@ -135,7 +155,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
         run = run_rounds(points, args.rounds, slot_s, progress)
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
-        "batches": list(batches), "device": "cpu",
+        "batches": list(batches), "device": device,
     }  # fmt: skip
     return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, cores))
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeline.artefact import GRAPH_FILE, Artefact
-from edgeline.backends import engine_of_format
+from edgeline.backends import choose_engine
 from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
 from edgeline_train.models import model_from_name
 from edgeline_train.models.weights import DEFAULT_FOLDER, SUFFIX
 
+# Engines that have no CPU form; all others are timed on the CPU, beside eager PyTorch there.
+_DEVICES = {"tensorrt": "cuda", "onnxruntime-tensorrt": "cuda"}
 _ORIGINS = {"onnx": "an .onnx file", "factory": "a factory"}
 
 
@@ -30,6 +32,7 @@ class Point:
     threads: int
     pinned: tuple[int, ...]
     device: str = "cpu"
+    format: str = ""
     folder: str = ""
     graph_sha256: str = ""
     accuracy: float | None = None
@@ -47,7 +50,8 @@ class Point:
         """Return what the worker needs, as plain JSON."""
         return {
             "host": self.host, "engine": self.engine, "batch": self.batch, "threads": self.threads,
-            "pinned": list(self.pinned), "device": self.device, "folder": self.folder, "source": dict(self.source),
+            "pinned": list(self.pinned), "device": self.device, "format": self.format, "folder": self.folder,
+            "source": dict(self.source),
         }  # fmt: skip
 
 
@@ -60,24 +64,38 @@ class PointOptions:
     pinned: tuple[int, ...]
     weights: Path | None
     factory: str | None
+    engine: str | None = None
 
 
 def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]:
-    """Return the artefact's own points. Raises InputError for a batch size that its graph does not take."""
+    """Return the artefact's own points, on its format's engine unless `options` name another.
+
+    Raises InputError for a batch size that its graph does not take, and for an engine that does not run its format.
+    """
     manifest = artefact.manifest
+    engine = choose_engine(manifest.format, options.engine)
     fixed = manifest.inputs[0].shape[0]
     wrong = [size for size in options.batches if fixed not in (-1, size)]
     if wrong:
         raise InputError(f"{artefact.name} takes batches of {fixed} only, not {wrong[0]}; give --batch {fixed}")
+    device, sizes = _DEVICES.get(engine, "cpu"), manifest.batch
+    beyond = [size for size in options.batches if device == "cuda" and not sizes.min <= size <= sizes.max]
+    if beyond and fixed == -1:
+        raise InputError(
+            f"{artefact.name} takes batches of {sizes.min} to {sizes.max} on {engine}, not {beyond[0]}; "
+            f"give --batch {','.join(map(str, dict.fromkeys((sizes.min, sizes.opt, sizes.max))))}"
+        )
     return [
         Point(
-            engine=engine_of_format(manifest.format),
+            engine=engine,
             name=artefact.name,
             host="session",
             precision=manifest.precision,
             batch=size,
             threads=options.threads,
             pinned=options.pinned,
+            device=device,
+            format=manifest.format,
             folder=str(artefact.folder.resolve()),
             graph_sha256=manifest.files[GRAPH_FILE].sha256,
             accuracy=manifest.verification.get("accuracy_exported"),

@@ -11,8 +11,10 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
@@ -20,6 +22,7 @@ from edgeline.cache import cache_folder, read_checked, write_checked
 from edgeline.command import note
 from edgeline.errors import GateError
 from edgeline_export.calibration_data import CalibrationData
+from edgeline_export.graph import inputs_of
 from edgeline_export.half import LARGEST_ACTIVATION
 from edgeline_export.quantise import ActivationRange
 from edgeline_export.ranges import RangeCollector, TensorRange
@@ -106,15 +109,28 @@ def _key(model: onnx.ModelProto, data: CalibrationData, method: str) -> str:
 
 def _collect(model: onnx.ModelProto, data: CalibrationData) -> dict[str, TensorRange]:
     names = _float_activations(model.graph)
+    if not names:
+        return {}
     runner = GraphRunner(model, names)
     collectors = {name: RangeCollector(name) for name in names}
-    batches = data.batches()
+    batches = _batches(data, inputs_of(model)[0].shape[0])
     for number, batch in enumerate(batches):
         for name, values in zip(names, runner.tensors(names, data.network_input(batch)), strict=True):
             collectors[name].add(values)
         if number and number % _NOTE_EVERY == 0:
             note(f"  {number} of {len(batches)} batches")
     return {name: collector.result() for name, collector in collectors.items()}
+
+
+def _batches(data: CalibrationData, size: int) -> list[npt.NDArray[Any]]:
+    """Cut the samples into batches; where the graph fixes their size, the last one is filled up from the first."""
+    if size == -1:
+        return data.batches()
+    batches = data.batches(size)
+    missing = size - len(batches[-1])
+    if missing:
+        batches[-1] = np.concatenate([batches[-1], np.resize(data.array, (missing, *data.array.shape[1:]))])
+    return batches
 
 
 def _float_activations(graph: onnx.GraphProto) -> tuple[str, ...]:

@@ -14,8 +14,11 @@ import numpy.typing as npt
 import onnx
 import onnx.inliner
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from edgeline_export.graph import attributes_of, consumers_of, replace_input
+
+_REARRANGES = ("Cast", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,6 +26,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     plain = onnx.ModelProto()
     plain.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
     _constants_to_initializers(plain.graph)
+    _compute_constants(plain.graph)
     _drop_no_ops(plain.graph)
     _matmul_and_bias_to_gemm(plain.graph)
     for node in list(plain.graph.node):
@@ -47,6 +51,19 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         constant.name = node.output[0]
         graph.initializer.append(constant)
         graph.node.remove(node)
+
+
+def _compute_constants(graph: onnx.GraphProto) -> None:
+    """Replace a node that rearranges constants by its result: weights are then seen as such behind a Transpose."""
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [n for n in graph.node if n.op_type in _REARRANGES]:
+        given = [name for name in node.input if name]
+        if given and all(name in values for name in given):
+            arrays = {name: numpy_helper.to_array(values[name]) for name in given}
+            (result,) = ReferenceEvaluator(node).run(None, arrays)
+            graph.initializer.append(numpy_helper.from_array(np.asarray(result), node.output[0]))
+            values[node.output[0]] = graph.initializer[-1]
+            graph.node.remove(node)
 
 
 def _drop_no_ops(graph: onnx.GraphProto) -> None:

@@ -1,4 +1,4 @@
-"""The command `edgeline`: info, run, selftest and doctor, on the device."""
+"""The command `edgeline`: info, build, run, selftest and doctor, on the device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,33 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeline import interrupts
-from edgeline.artefact import open_artefact
-from edgeline.backends import ENGINES
+from edgeline.artefact import Artefact, open_artefact
+from edgeline.backends import ENGINES, choose_engine, import_packages
 from edgeline.command import Parser, note, run_command
-from edgeline.doctor import examine
+from edgeline.doctor import can_run, examine
 from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError, ShapeError
 from edgeline.images import array_from_file
-from edgeline.loading import load
-from edgeline.manifest import Manifest
+from edgeline.info_text import (
+    lines_of_artefact,
+    lines_of_built,
+    lines_of_engine,
+    lines_of_plan,
+    print_lines,
+    selftest_text,
+)
+from edgeline.loading import BUILDS, load
 from edgeline.selftest import run_selftest
 from edgeline.session import DEVICES, Session
+from edgeline.tensorrt.building import Built, build_plan, builder_of
+from edgeline.tensorrt.preflight import examine_engine, examine_plan
+from edgeline.tensorrt.products import PRODUCTS
 
 EPILOG = """examples:
   edgeline info artifacts/lenet-mnist-10k.fp32.onnx
   edgeline run artifacts/lenet-mnist-10k.fp32.onnx digit.pgm
   edgeline selftest artifacts/lenet-mnist-10k.fp32.onnx
+  edgeline build artifacts/lenet-mnist-10k.int8.trt
+  edgeline info artifacts/lenet-mnist-10k.int8.trt/model.plan
   edgeline doctor"""
 
 
@@ -44,60 +56,63 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, summary: str) -> Parser:
         return commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
 
-    info = add("info", "what an artefact is, and whether its files are whole")
+    info = add("info", "what an artefact or an engine file is, whether it is whole, and whether it can run here")
     run = add("run", "classify images or run arrays")
     selftest = add("selftest", "check that this device computes what the exporter verified")
+    build = add("build", "build the TensorRT engine of an artefact for this device, test it, and cache it")
     doctor = add("doctor", "what this machine can run, why not the rest, and what fixes it")
-    for command in (info, run, selftest):
+    info.add_argument("path", metavar="PATH", type=Path, help="an artefact's folder, or a TensorRT engine (.plan, ...)")
+    for command in (run, selftest, build):
         command.add_argument("artefact", metavar="ARTEFACT", type=Path, help="an artefact's folder")
     run.add_argument(
         "inputs", metavar="INPUT", nargs="+", type=Path, help=".png, .pgm, or .npy (pixels or network input)"
     )
     run.add_argument("--top", type=int, default=3, metavar="K", help="print the K most probable labels")
+    build.add_argument("--rebuild", action="store_true", help="build it also where the cache has it")
     for command in (run, selftest):
         command.add_argument("--device", choices=DEVICES, default="auto", help="where to run")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of one call")
         command.add_argument("--engine", choices=sorted(ENGINES), help="instead of the one that fits the format")
-    for command, body in ((info, _info), (run, _run), (selftest, _selftest), (doctor, _doctor)):
+        command.add_argument("--build", choices=BUILDS, default="never", help="whether to build a missing engine first")
+    bodies = ((info, _info), (run, _run), (selftest, _selftest), (build, _build), (doctor, _doctor))
+    for command, body in bodies:
         command.add_argument("--json", action="store_true", help="print JSON on stdout")
         command.set_defaults(body=body)
     return parser
 
 
 def _info(args: argparse.Namespace) -> int:
-    artefact = open_artefact(args.artefact)
-    manifest = artefact.manifest
-    if args.json:
-        print(manifest.to_json(), end="")
+    if args.path.is_file():
+        plan = examine_plan(args.path)
+        print(json.dumps(plan.to_record(), indent=2)) if args.json else print_lines(lines_of_plan(plan))
         return EXIT_OK
-    check = manifest.verification
-    lines = {
-        "artefact": artefact.name,
-        "model": _model_text(manifest),
-        "form": f"{manifest.format}, {manifest.precision}, {manifest.build}, created {manifest.created}",
-        "input": "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs),
-        "output": "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs),
-        "batch": f"{', '.join(map(str, sorted(set(astuple(manifest.batch)))))} verified",
-        "accuracy": _accuracy_text(check),
-        "verified": f"with {check['engine']} on {check['samples']} samples ({check['data']}), "
-        f"largest difference {check['max_abs_diff']:.2g}",
-        "size": f"{artefact.total_bytes / 1e6:.2f} MB in {len(manifest.files) + 1} files, all hashes right",
-    }
-    for key, value in lines.items():
-        print(f"{key:<9} {value}")
+    artefact = open_artefact(args.path)
+    engine = examine_engine(artefact) if artefact.manifest.format in PRODUCTS else None
+    if args.json:
+        record = json.loads(artefact.manifest.to_json())
+        print(json.dumps({**record, "engine": engine.to_record()} if engine else record, indent=2))
+    else:
+        print_lines([*lines_of_artefact(artefact), *(lines_of_engine(engine) if engine else [])])
     return EXIT_OK
 
 
-def _model_text(manifest: Manifest) -> str:
-    if manifest.source["kind"] == "model":
-        return f"{manifest.name}, trained on {manifest.dataset}"
-    return f"{manifest.name}, from {manifest.source.get('factory') or 'an .onnx file'}"
+def _build(args: argparse.Namespace) -> int:
+    built = _make_plan(open_artefact(args.artefact), rebuild=args.rebuild)
+    for warning in built.warnings:
+        note(f"the builder warns: {warning}")
+    if args.json:
+        record = {**asdict(built), "path": str(built.path), "bytes": built.path.stat().st_size}
+        print(json.dumps(record, indent=2))
+    else:
+        print_lines(lines_of_built(built))
+    return EXIT_OK
 
 
-def _accuracy_text(check: Any) -> str:
-    if check.get("accuracy_exported") is None:
-        return "not known: no labelled data"
-    return f"{check['accuracy_exported']:.4f} exported, {check['accuracy_reference']:.4f} before"
+def _make_plan(artefact: Artefact, *, rebuild: bool = False) -> Built:
+    with interrupts.held():  # only the imports: Ctrl-C may end the build
+        builder_of(artefact)
+        import_packages("tensorrt", artefact.manifest.format)
+    return build_plan(artefact, rebuild=rebuild)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -117,6 +132,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Session:
+    if args.build == "missing" and args.device != "cpu":
+        artefact = open_artefact(args.artefact)
+        if choose_engine(artefact.manifest.format, args.engine) == "tensorrt":
+            _make_plan(artefact)
     with interrupts.held():  # the engine's package is imported here
         return load(args.artefact, args.device, args.threads, args.engine)
 
@@ -177,22 +196,19 @@ def _selftest(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"passed": True, "engine": engine, "device": device, **asdict(result)}, indent=2))
         return EXIT_OK
-    print(
-        f"passed: {result.samples} inputs on {engine} ({device}), largest difference "
-        f"{result.max_abs_diff:.2g}, allowed {result.tolerance:.2g}"
-    )
+    print(selftest_text(result, f" on {engine} ({device})"))
     return EXIT_OK
 
 
 def _doctor(args: argparse.Namespace) -> int:
     findings = examine()
-    usable = any(finding.ok for finding in findings if finding.what in ENGINES)
+    usable = can_run(findings)
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
             fix = f"    -> {finding.fix}" if finding.fix else ""
-            print(f"{'yes' if finding.ok else 'no':<4}{finding.what:<13}{finding.detail}{fix}")
+            print(f"{'yes' if finding.ok else 'no':<4}{finding.what:<22}{finding.detail}{fix}")
     if not usable:
         note("edgeline doctor: no engine can run here; install one with a line above")
     return EXIT_OK if usable else EXIT_CAPABILITY

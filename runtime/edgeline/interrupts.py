@@ -41,6 +41,7 @@ def caught() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        _state.seen = _state.held = False
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 
 SOURCE_KEYS = ("kind", "weights_sha256")
+COVERAGE_KEYS = ("source", "macs", "weights")
 VERIFICATION_KEYS = (
     "engine", "data", "samples", "max_abs_diff", "top1_agreement", "accuracy_reference", "accuracy_exported",
 )  # fmt: skip
@@ -156,7 +157,11 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"{len(manifest.labels)} labels for {classes} outputs")
     if any("\0" in name for name in manifest.files):
         raise ValueError("a file name with a NUL")
-    for section, keys in ((manifest.source, SOURCE_KEYS), (manifest.verification, VERIFICATION_KEYS)):
+    for section, keys in (
+        (manifest.source, SOURCE_KEYS),
+        (manifest.verification, VERIFICATION_KEYS),
+        (manifest.precision_coverage, COVERAGE_KEYS),
+    ):
         missing = [key for key in keys if key not in section]
         if missing:
             raise KeyError(missing[0])

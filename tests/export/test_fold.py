@@ -112,3 +112,12 @@ def test_a_matmul_over_more_dimensions_stays():
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])]
     model = model_of(nodes, {"w": RANDOM.standard_normal((3, 2)), "b": [1.0, -2.0]}, [4, 3], [4, 2])
     assert [node.op_type for node in folded(model).graph.node] == ["MatMul", "Add"]
+
+
+def test_weights_behind_a_transpose_are_seen_as_weights():
+    nodes = [helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0]), helper.make_node("MatMul", ["x", "t"], ["y"])]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((2, 3))}, [3], [2])
+    plain = clean_graph(folded(model))
+    assert [node.op_type for node in plain.graph.node] == ["MatMul"]
+    batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-6)

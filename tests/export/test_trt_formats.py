@@ -192,6 +192,24 @@ def test_a_network_of_many_operators_takes_the_same_path(export, rich_file, tmp_
     assert "top-1 agreement" in out
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_fixed_batch_is_calibrated_and_built(export, rich_file, tmp_path, precision):
+    """600 samples are no multiple of 7: the last batch is filled up."""
+    model = onnx.load(rich_file)
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].Clear()
+        value.type.tensor_type.shape.dim[0].dim_value = 7
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "fixed.onnx")
+    samples = rich_file.with_name("samples.npz")
+    code, _, _ = export(
+        "--format", "trt-rtx", "--precision", precision, "--calibration", samples, "--samples", samples,
+        "--batch", "7", "--max-drop", "0.1", subject=tmp_path / "fixed.onnx",
+    )  # fmt: skip
+    assert code == 0
+    assert open_artefact(tmp_path / "out" / f"fixed.{precision}.trt-rtx").manifest.inputs[0].shape == (7, 3, 16, 16)
+
+
 def test_a_graph_that_the_parser_refuses(export, tmp_path):
     made = helper.make_graph(
         [helper.make_node("Det", ["x"], ["y"], "the_determinant")], "g",

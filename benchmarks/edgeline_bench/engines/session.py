@@ -16,13 +16,10 @@ class SessionEngine:
         self._spec = spec
 
     def import_packages(self) -> None:
-        """Import the runtime and the engine's own package."""
-        import importlib
+        """Import the runtime and the engine's own packages."""
+        from edgeline.backends import import_packages
 
-        import edgeline  # noqa: F401
-        from edgeline.backends import ENGINES
-
-        importlib.import_module(ENGINES[self._spec["engine"]].package)
+        import_packages(self._spec["engine"], self._spec["format"])
 
     def load(self) -> None:
         """Open the artefact."""

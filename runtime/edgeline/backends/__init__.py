@@ -1,4 +1,4 @@
-"""The engines: one module and one Session class each. An engine's package is imported only when asked for.
+"""The engines: one module and one Session class each. An engine's packages are imported only when asked for.
 
 Adding an engine: its module here, its line in ENGINES, its test.
 """
@@ -9,7 +9,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeline.errors import UnknownNameError
+from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
 
 if TYPE_CHECKING:
     from edgeline.session import Session
@@ -17,36 +17,96 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Where an engine's Session class is, the formats it runs, and how its package is named and installed."""
+    """Where an engine's Session class is, and what it runs and needs.
+
+    `formats` are those that it is chosen for. One that `runs_graphs` also runs any other artefact that keeps its graph
+    (model.onnx). `packages` are imported whatever the format, TensorRT's product besides where it `needs_product`:
+    the format says which one, edgeline.tensorrt.products how it is installed.
+    """
 
     session: str
     formats: tuple[str, ...]
-    package: str
+    packages: tuple[str, ...]
     install: str
+    runs_graphs: bool = False
+    needs_product: bool = False
 
 
 ENGINES = {
     "onnxruntime": Engine(
         session="edgeline.backends.onnxruntime:OnnxRuntimeSession",
         formats=("onnx",),
-        package="onnxruntime",
+        packages=("onnxruntime",),
         install="pip install 'edgeline[onnx]'",
+        runs_graphs=True,
+    ),
+    "onnxruntime-tensorrt": Engine(
+        session="edgeline.backends.onnxruntime_tensorrt:OnnxRuntimeTensorRtSession",
+        formats=(),
+        packages=("onnxruntime",),
+        install="pip install 'edgeline[gpu]'",
+        runs_graphs=True,
+    ),
+    "tensorrt": Engine(
+        session="edgeline.backends.tensorrt:TensorRtSession",
+        formats=("trt", "trt-rtx"),
+        packages=("cuda.bindings.runtime",),
+        install="pip install 'edgeline[trt]'",
+        needs_product=True,
     ),
 }
 
 
 def session_class(engine: str) -> type[Session]:
     """Import and return the Session class of `engine`. Raises UnknownNameError when there is no such engine."""
-    if engine not in ENGINES:
-        raise UnknownNameError("engine", engine, ENGINES)
-    module, _, name = ENGINES[engine].session.partition(":")
+    module, _, name = _engine(engine).session.partition(":")
     found: type[Session] = getattr(importlib.import_module(module), name)
     return found
 
 
 def engine_of_format(format_name: str) -> str:
-    """Return the engine that runs artefacts of a format. Raises UnknownNameError when none does."""
+    """Return the engine that artefacts of a format are made for. Raises UnknownNameError when there is none."""
     for name, engine in ENGINES.items():
         if format_name in engine.formats:
             return name
     raise UnknownNameError("artefact format", format_name, [f for e in ENGINES.values() for f in e.formats])
+
+
+def choose_engine(format_name: str, asked: str | None) -> str:
+    """Return `asked` where it can run artefacts of a format, and the format's own engine where nothing is asked.
+
+    Raises UnknownNameError for an unknown engine or format, InputError for an engine that runs other formats only.
+    """
+    own = engine_of_format(format_name)
+    if asked is None:
+        return own
+    engine = _engine(asked)
+    if format_name not in engine.formats and not engine.runs_graphs:
+        raise InputError(
+            f"{asked} runs {' and '.join(engine.formats)} artefacts, not {format_name}: leave --engine out, or export "
+            f"with --format {engine.formats[0]}"
+        )
+    return asked
+
+
+def import_packages(engine: str, format_name: str) -> None:
+    """Import what `engine` needs to run artefacts of a format, and nothing else.
+
+    Raises MissingCapabilityError with the line that installs it, UnknownNameError for an unknown engine.
+    """
+    needs = _engine(engine)
+    if needs.needs_product:
+        from edgeline.tensorrt.products import load_product
+
+        load_product(format_name)
+    for package in needs.packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingCapabilityError(f"{engine} needs {package} ({error}): {needs.install}") from None
+
+
+def _engine(name: str) -> Engine:
+    if name not in ENGINES:
+        raise UnknownNameError("engine", name, ENGINES)
+    return ENGINES[name]

@@ -135,7 +135,7 @@ def _set_targets(product: Product, config: Any, compute_capabilities: tuple[str,
     if unknown:
         raise InputError(
             f"{product.title} has no compute capability {', '.join(unknown)}; it has "
-            f"{', '.join(sorted(known, key=_order))}"
+            f"{', '.join(sorted(known, key=_order))}; --format trt is for all others"
         )
     config.num_compute_capabilities = len(compute_capabilities)
     for index, wanted in enumerate(compute_capabilities):

@@ -1,0 +1,111 @@
+"""What `edgeline info` and `edgeline build` print for people, as (key, value) lines. It looks nothing up itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from typing import Any
+
+from edgeline.artefact import Artefact
+from edgeline.manifest import Manifest
+from edgeline.selftest import SelftestResult
+from edgeline.tensorrt.building import Built
+from edgeline.tensorrt.preflight import EngineReport, Obstacle, PlanReport
+
+Lines = list[tuple[str, str]]
+
+
+def print_lines(lines: Lines) -> None:
+    """Print the lines on stdout, values in a column."""
+    for key, value in lines:
+        print(f"{key:<10}{value}")
+
+
+def lines_of_artefact(artefact: Artefact) -> Lines:
+    """Describe an artefact by its manifest."""
+    manifest, check = artefact.manifest, artefact.manifest.verification
+    return [
+        ("artefact", artefact.name),
+        ("model", _model_text(manifest)),
+        ("form", f"{manifest.format}, {manifest.precision}, {manifest.build}, created {manifest.created}"),
+        ("input", "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs)),
+        ("output", "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs)),
+        ("batch", f"{', '.join(map(str, sorted(set(astuple(manifest.batch)))))} verified"),
+        ("accuracy", _accuracy_text(check)),
+        ("precision", _precision_text(manifest.precision_coverage)),
+        (
+            "verified",
+            f"with {check['engine']} on {check['samples']} samples ({check['data']}), "
+            f"largest difference {check['max_abs_diff']:.2g}",
+        ),
+        ("size", f"{artefact.total_bytes / 1e6:.2f} MB in {len(manifest.files) + 1} files, all hashes right"),
+    ]
+
+
+def lines_of_engine(report: EngineReport) -> Lines:
+    """Describe the engine of a trt or trt-rtx artefact, and whether it loads here."""
+    if report.plan is not None:
+        brings = f"{report.plan.product} {report.plan.version}, built for {_targets_text(report.plan)}"
+    else:
+        brings = f"{report.product}, built on the device"
+    cached = str(report.cached) if report.cached else "no engine built for this machine"
+    return [("engine", brings), *_loads_lines(report.obstacles, f"from the {report.uses}"), ("cached", cached)]
+
+
+def lines_of_plan(report: PlanReport) -> Lines:
+    """Describe an engine file, and whether it loads here."""
+    whole = {True: "whole", False: "NOT whole", None: "its header does not tell whether that is all"}[report.whole]
+    return [
+        ("file", str(report.path)),
+        ("engine", f"{report.product} {report.version}"),
+        ("targets", _targets_text(report)),
+        ("size", f"{report.bytes} bytes, {whole}"),
+        *_loads_lines(report.obstacles, "as far as its header tells"),
+    ]
+
+
+def lines_of_built(built: Built) -> Lines:
+    """Say what `edgeline build` did."""
+    done = {
+        "built": "built, tested and cached",
+        "cached": "found in the cache: nothing to build",
+        "artefact": "the artefact's own fits here: nothing to build",
+    }[built.origin]
+    lines = [("engine", done), ("file", str(built.path))]
+    return [*lines, ("selftest", selftest_text(built.selftest))] if built.selftest else lines
+
+
+def selftest_text(result: SelftestResult, on: str = "") -> str:
+    """Return the result of a self-test that passed, in a line."""
+    return (
+        f"passed: {result.samples} inputs{on}, largest difference {result.max_abs_diff:.2g}, "
+        f"allowed {result.tolerance:.2g}"
+    )
+
+
+def _loads_lines(obstacles: Sequence[Obstacle], how: str) -> Lines:
+    lines = [("loads", f"no: {obstacle.why}    -> {obstacle.fix}") for obstacle in obstacles]
+    return lines or [("loads", f"yes, {how}")]
+
+
+def _targets_text(report: PlanReport) -> str:
+    if report.targets:
+        return f"compute capability {', '.join(report.targets)}"
+    return f"the GPU that it was built on ({report.product}'s header does not tell which)"
+
+
+def _model_text(manifest: Manifest) -> str:
+    if manifest.source["kind"] == "model":
+        return f"{manifest.name}, trained on {manifest.dataset}"
+    return f"{manifest.name}, from {manifest.source.get('factory') or 'an .onnx file'}"
+
+
+def _precision_text(coverage: Mapping[str, Any]) -> str:
+    shares = ", ".join(f"{share:.1%} {name}" for name, share in coverage["macs"].items())
+    return f"{shares or 'nothing'} of the multiply-accumulates, says the {coverage['source']}"
+
+
+def _accuracy_text(check: Mapping[str, Any]) -> str:
+    if check.get("accuracy_exported") is None:
+        return "not known: no labelled data"
+    return f"{check['accuracy_exported']:.4f} exported, {check['accuracy_reference']:.4f} before"

@@ -1,0 +1,265 @@
+"""An engine at work on one stream: copy in, run, copy out, and CUDA graphs so that a call costs one launch.
+
+TensorRT wants one execution context per captured graph (changing a context spoils the graphs that were captured from
+it), one plain run of a shape before its capture, and lets contexts that never run at once share their working memory
+(NVIDIA, TensorRT documentation, "CUDA Graphs"). TensorRT-RTX captures by itself, when told to.
+Nothing here may be called from two threads at once: the session holds a lock. Nothing is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeline.errors import EdgelineError
+from edgeline.manifest import TensorSpec
+from edgeline.tensorrt.device import Cuda, DeviceBuffer, Graph, PinnedBuffer, Stream
+from edgeline.tensorrt.engine import Engine
+from edgeline.tensorrt.runtime_cache import RuntimeCache
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+GRAPHS_KEPT = 4
+
+
+class Runner(Protocol):
+    """Runs the batch that lies in the input buffer; the result lies in the output buffer when run() returns."""
+
+    def run(self, batch: int) -> None:
+        """Run the batch in the input buffer."""
+
+
+class Buffers:
+    """The engine's input and output, each on the device and pinned on the host, for the largest batch.
+
+    They stay where they are: a graph keeps the addresses that it was captured with.
+    """
+
+    def __init__(
+        self, cuda: Cuda, input_: TensorSpec, output: TensorSpec, largest: int, stack: contextlib.ExitStack
+    ) -> None:
+        self.input, self.output = input_, output
+        made = []
+        for spec, what in ((input_, "inputs"), (output, "outputs")):
+            nbytes = largest * _row_bytes(spec)
+            device = DeviceBuffer(cuda, nbytes, what)
+            stack.callback(device.free)
+            host = PinnedBuffer(cuda, nbytes, what)
+            stack.callback(host.free)
+            made.append((device, host, host.array(spec.dtype, (largest, *spec.shape[1:]))))
+        (self.input_device, self._input_host, self._input), (self.output_device, self._output_host, self._output) = made
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the buffers on the device; those on the host have the same."""
+        return self.input_device.nbytes + self.output_device.nbytes
+
+    def put(self, batch: npt.NDArray[Any]) -> None:
+        """Copy a batch into the pinned input."""
+        self._input[: len(batch)] = batch
+
+    def take(self, batch: int) -> npt.NDArray[Any]:
+        """Copy a batch out of the pinned output: the next run overwrites it."""
+        result: npt.NDArray[Any] = self._output[:batch].copy()
+        return result
+
+    def enqueue(self, stream: Stream, batch: int, engine: Callable[[], None]) -> None:
+        """Queue the copy in, whatever `engine` queues, and the copy out."""
+        stream.copy_to_device(self.input_device, self._input_host, batch * _row_bytes(self.input))
+        engine()
+        stream.copy_to_host(self._output_host, self.output_device, batch * _row_bytes(self.output))
+
+
+class BoundContext:
+    """An execution context on the buffers; what TensorRT refuses becomes an error in its own words."""
+
+    def __init__(self, engine: Engine, context: trt.IExecutionContext, stream: Stream, buffers: Buffers) -> None:
+        self._engine = engine
+        self._context = context
+        self._stream = stream
+        self._buffers = buffers
+        self._batch = 0
+        # Engines are built DETAILED, for the inspector; at run time a profiler's names only make each enqueue slower.
+        context.nvtx_verbosity = engine.product.module.ProfilingVerbosity.NONE
+
+    def use_memory(self, activations: DeviceBuffer) -> None:
+        """Give a context that was made without it the memory to work in, and the engine's one profile."""
+        self._context.set_device_memory(activations.address, activations.nbytes)
+        # TensorRT's headers promise a profile to an engine's first context only, its Python documentation to each.
+        if self._context.active_optimization_profile != 0:
+            self._must("set_optimization_profile_async", 0, self._stream.address)
+            self._stream.synchronise()
+
+    def set_batch(self, batch: int) -> None:
+        """Set the input's shape and both addresses, where the batch is another than before."""
+        if batch == self._batch:
+            return
+        self._batch = 0
+        self._must("set_input_shape", self._buffers.input.name, (batch, *self._buffers.input.shape[1:]))
+        self._must("set_tensor_address", self._buffers.input.name, self._buffers.input_device.address)
+        self._must("set_tensor_address", self._buffers.output.name, self._buffers.output_device.address)
+        self._batch = batch
+
+    def enqueue(self) -> None:
+        """Queue copy in, engine and copy out; nothing is waited for."""
+        self._buffers.enqueue(self._stream, self._batch, lambda: self._must("execute_async_v3", self._stream.address))
+
+    def free(self) -> None:
+        """Let go of the context; no graph that was captured from it may live."""
+        if hasattr(self, "_context"):
+            del self._context
+
+    def _must(self, name: str, *arguments: Any) -> None:
+        mark = self._engine.product.log.mark()
+        if not getattr(self._context, name)(*arguments):
+            raise self._engine.refusal(name, mark)
+
+
+class CapturingRunner:
+    """TensorRT: for each of the last batch sizes a context, and the graph that was captured from it.
+
+    The first run of a batch size makes both. Where the work cannot be captured, the batch size runs by a plain enqueue,
+    slower and with the same result, and `refused` says why.
+    """
+
+    def __init__(
+        self, cuda: Cuda, engine: Engine, stream: Stream, buffers: Buffers, stack: contextlib.ExitStack
+    ) -> None:
+        self._engine = engine
+        self._stream = stream
+        self._buffers = buffers
+        self._lanes: OrderedDict[int, tuple[BoundContext, Graph | None]] = OrderedDict()
+        self.refused: dict[int, str] = {}
+        # All contexts work in this memory: only one of them runs at a time.
+        self._activations = DeviceBuffer(cuda, max(engine.activation_bytes, 1), "working memory of the engine")
+        stack.callback(self._activations.free)
+        stack.callback(self._free_lanes)
+
+    @property
+    def captured(self) -> tuple[int, ...]:
+        """The batch sizes that have a graph now, the least recently used first."""
+        return tuple(batch for batch, (_context, graph) in self._lanes.items() if graph is not None)
+
+    def run(self, batch: int) -> None:
+        """Run the batch in the input buffer."""
+        if batch not in self._lanes:
+            self._open_lane(batch)
+            return
+        self._lanes.move_to_end(batch)
+        context, graph = self._lanes[batch]
+        try:
+            if graph is None:
+                context.enqueue()
+            else:
+                graph.launch(self._stream)
+            self._stream.synchronise()
+        except BaseException:
+            _settle(self._stream)
+            raise
+
+    def _open_lane(self, batch: int) -> None:
+        """Run a batch size for the first time, and capture it for the next."""
+        while len(self._lanes) >= GRAPHS_KEPT:
+            self._free_lane(next(iter(self._lanes)))
+        self._lanes[batch] = (self._new_context(), None)
+        context = self._lanes[batch][0]
+        try:
+            context.use_memory(self._activations)
+            context.set_batch(batch)
+            context.enqueue()
+            self._stream.synchronise()
+        except BaseException:
+            _settle(self._stream)
+            self._free_lane(batch)
+            raise
+        if batch in self.refused:
+            return
+        try:
+            self._lanes[batch] = (context, self._stream.capture(context.enqueue))
+        except EdgelineError as error:
+            self.refused[batch] = str(error)
+
+    def _new_context(self) -> BoundContext:
+        mark = self._engine.product.log.mark()
+        strategy = self._engine.product.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        context: trt.IExecutionContext | None = self._engine.handle.create_execution_context(strategy)
+        if context is None:
+            raise self._engine.refusal("create_execution_context", mark)
+        return BoundContext(self._engine, context, self._stream, self._buffers)
+
+    def _free_lane(self, batch: int) -> None:
+        context, graph = self._lanes.pop(batch)
+        try:
+            if graph is not None:
+                graph.free()
+        finally:
+            context.free()
+
+    def _free_lanes(self) -> None:
+        with contextlib.ExitStack() as stack:  # each of them, even where one fails
+            for batch in self._lanes:
+                stack.callback(self._free_lane, batch)
+
+
+class SelfCapturingRunner:
+    """TensorRT-RTX: one context, told to capture graphs by itself, with its cache of compiled kernels."""
+
+    def __init__(
+        self,
+        cuda: Cuda,
+        engine: Engine,
+        stream: Stream,
+        buffers: Buffers,
+        cache: RuntimeCache,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._stream = stream
+        mark = engine.product.log.mark()
+        stack.callback(self._free_config)
+        self._config = cast("Any", engine.handle.create_runtime_config())  # the stubs know TensorRT's, which does less
+        if self._config is None:
+            raise engine.refusal("create_runtime_config", mark)
+        self._config.cuda_graph_strategy = engine.product.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        stack.callback(cache.free)
+        cache.attach(self._config)
+        context: trt.IExecutionContext | None = engine.handle.create_execution_context(self._config)
+        if context is None:
+            raise engine.refusal("create_execution_context", mark, engine.activation_bytes, cuda.free_bytes())
+        self._context = BoundContext(engine, context, stream, buffers)
+        stack.callback(self._context.free)
+        stack.callback(cache.save)
+
+    def run(self, batch: int) -> None:
+        """Run the batch in the input buffer."""
+        try:
+            self._context.set_batch(batch)
+            self._context.enqueue()
+            self._stream.synchronise()
+        except BaseException:
+            _settle(self._stream)
+            raise
+
+    def _free_config(self) -> None:
+        self._config = None
+
+
+def captures_by_itself(engine: Engine) -> bool:
+    """Say whether a runtime configuration takes a CUDA graph strategy: TensorRT-RTX. TensorRT has one without."""
+    return hasattr(getattr(engine.product.module, "IRuntimeConfig", None), "cuda_graph_strategy")
+
+
+def _settle(stream: Stream) -> None:
+    """Wait for what a run that failed has queued: it still reads and writes the buffers."""
+    with contextlib.suppress(EdgelineError):  # the error under way is the first one, and says more
+        stream.synchronise()
+
+
+def _row_bytes(spec: TensorSpec) -> int:
+    return math.prod(spec.shape[1:]) * np.dtype(spec.dtype).itemsize

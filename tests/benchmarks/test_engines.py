@@ -1,0 +1,108 @@
+"""Which engine is measured: the format's own where it can run here, or the one that --engine names."""
+
+import pytest
+
+import edgeline_bench.cli
+from edgeline.artefact import open_artefact
+from edgeline.errors import InputError
+from edgeline_bench.points import PointOptions, points_of_artefact
+from edgeline_bench.report import read_report
+from tests.conftest import one_line
+from tests.runtime import tensorrt_fakes as fakes
+from tests.runtime.tensorrt_fakes import make_artefact, plan_bytes
+
+MAIN = edgeline_bench.cli.main
+SHORT = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGELINE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    fakes.pretend(monkeypatch.setattr, gpu=None, installed=False)
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    def started(_point):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr("edgeline_bench.rounds.WorkerHandle", started)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "plan"), [("trt", None), ("trt-rtx", None), ("trt", plan_bytes("trt")), ("trt-rtx", plan_bytes())]
+)
+def test_an_engine_that_cannot_run_here_is_3_before_any_worker(
+    tmp_path, command, no_gpu, no_workers, format_name, plan
+):
+    folder = make_artefact(tmp_path / "flat", format_name, plan=plan)
+    code, out, err = command(MAIN, folder, *SHORT, "--out", tmp_path / "r.json")
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1
+    assert "there is no NVIDIA GPU or driver here" in one_line(err)
+    assert f"edgeline build {folder} makes its engine on the device, --engine onnxruntime runs its graph" in err
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_an_engine_that_was_not_built_yet_is_3(tmp_path, command, monkeypatch, no_workers):
+    fakes.pretend(monkeypatch.setattr)
+    folder = make_artefact(tmp_path / "flat", "trt")
+    code, _, err = command(MAIN, folder, *SHORT, "--out", tmp_path / "r.json")
+    assert code == 3
+    assert f"its engine was not built here yet): edgeline build {folder}" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "precision", "said"),
+    [("trt", "int8", True), ("trt-rtx", "int8+fp16", True), ("trt", "fp32", False), ("onnx", "int8", False)],
+)
+def test_the_graph_can_be_timed_on_onnxruntime(tmp_path, command, no_gpu, format_name, precision, said):
+    folder = make_artefact(tmp_path / "flat", format_name, precision)
+    code, out, err = command(MAIN, folder, *SHORT, "--engine", "onnxruntime", "--out", tmp_path / "r.json")
+    assert code == 0
+    report = read_report(tmp_path / "r.json")
+    (row,) = report["results"]
+    assert (row["engine"], row["precision"], row["device"]) == ("onnxruntime", precision, "cpu")
+    assert report["protocol"]["device"] == "cpu"
+    assert ("flat: ONNX Runtime runs this graph as float, so its time is not an int8 time" in err) is said
+    assert "onnxruntime  flat" in out
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [("tensorrt", "tensorrt runs trt and trt-rtx artefacts, not onnx"), ("tensort", "invalid choice: 'tensort'")],
+)
+def test_an_engine_that_does_not_fit_is_2(tmp_path, command, no_workers, engine, words):
+    folder = make_artefact(tmp_path / "flat", "onnx")
+    code, out, err = command(MAIN, folder, *SHORT, "--engine", engine, "--out", tmp_path / "r.json")
+    assert (code, out) == (2, "")
+    assert words in one_line(err)
+
+
+def options(batches, engine=None):
+    return PointOptions(batches, 1, (), None, None, engine)
+
+
+@pytest.mark.parametrize(
+    ("engine", "found", "device"),
+    [
+        (None, "tensorrt", "cuda"),
+        ("onnxruntime-tensorrt", "onnxruntime-tensorrt", "cuda"),
+        ("onnxruntime", "onnxruntime", "cpu"),
+    ],
+)
+def test_points_say_engine_and_device(tmp_path, engine, found, device):
+    artefact = open_artefact(make_artefact(tmp_path / "flat", "trt"))
+    (point,) = points_of_artefact(artefact, options((4,), engine))
+    assert (point.engine, point.device, point.spec()["format"]) == (found, device, "trt")
+
+
+def test_an_engine_takes_the_batches_that_it_was_built_for(tmp_path):
+    artefact = open_artefact(make_artefact(tmp_path / "flat", "trt"))
+    with pytest.raises(InputError, match="takes batches of 1 to 8 on tensorrt, not 64; give --batch 1,4,8"):
+        points_of_artefact(artefact, options((1, 8, 64)))
+    assert len(points_of_artefact(artefact, options((1, 8, 64), "onnxruntime"))) == 3
