@@ -20,6 +20,7 @@ TIMEOUT_S = 600
 
 def normal(line: str) -> str:
     """A line without what may differ from run to run."""
+    line = re.sub(r"\([0-9a-f]{12}\)", "(KEY)", line)
     line = re.sub(r"\d[\d.,]*(?:e[+-]?\d+)?", "#", line)
     line = re.sub(r"-?# (?:s|ms|us|ns)\b", "#", line).replace("-#", "#")
     line = re.sub(r"\b(?:same|faster|slower)\b", "VERDICT", line)
@@ -40,8 +41,9 @@ def steps(text: str) -> list[tuple[str, list[str], int]]:
 
 
 def run(command: str, shown: list[str], code: int, folder: str) -> list[str]:
-    """Run one command; return what is wrong with it."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
+    """Run one command, with a cache of its own; return what is wrong with it."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "200", "EDGELINE_CACHE": str(Path(folder, "cache"))}
     result = subprocess.run(
         command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
     )

@@ -1,6 +1,5 @@
 """The TensorRT session on the double: results, graphs, threads, what it holds and gives back."""
 
-import contextlib
 import threading
 
 import numpy as np
@@ -8,12 +7,10 @@ import pytest
 
 import edgeline
 from edgeline.backends.tensorrt import MemoryUse, TensorRtSession
-from edgeline.cuda import gpu
 from edgeline.errors import InputError, ShapeError
 from edgeline.manifest import BatchRange
 from edgeline.selftest import run_selftest
 from edgeline.tensorrt import execution
-from edgeline.tensorrt.device import DeviceBuffer, PinnedBuffer, Stream, open_cuda
 from tests.doubles import gpu_double
 from tests.doubles.artefacts import expected, images, small_graph, write_artefact
 
@@ -242,33 +239,3 @@ def test_a_plan_that_is_named_is_the_one_that_runs(world, tmp_path, artefact):
     with TensorRtSession(artefact, plan=other.file("model.plan")) as session:
         batch = images(2)
         np.testing.assert_allclose(session.infer(batch), expected(small_graph(seed=7), batch), atol=1e-6)
-
-
-@pytest.mark.gpu
-def test_copies_and_graphs_on_a_real_gpu():
-    found = gpu()
-    if found is None:
-        pytest.skip("no NVIDIA driver or no GPU")
-    pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
-    cuda = open_cuda(found)
-    with contextlib.ExitStack() as stack:
-        stream = Stream(cuda)
-        stack.callback(stream.free)
-        device = DeviceBuffer(cuda, 4096, "a test")
-        stack.callback(device.free)
-        source, target = PinnedBuffer(cuda, 4096, "a test"), PinnedBuffer(cuda, 4096, "a test")
-        stack.callback(source.free)
-        stack.callback(target.free)
-
-        def both():
-            stream.copy_to_device(device, source, 4096)
-            stream.copy_to_host(target, device, 4096)
-
-        graph = stream.capture(both)
-        stack.callback(graph.free)
-        for seed in range(3):
-            source.array(np.float32, (1024,))[:] = np.random.default_rng(seed).standard_normal(1024)
-            graph.launch(stream)
-            stream.synchronise()
-            np.testing.assert_array_equal(target.array(np.float32, (1024,)), source.array(np.float32, (1024,)))
-        assert cuda.free_bytes() > 0

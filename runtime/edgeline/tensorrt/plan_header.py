@@ -5,7 +5,7 @@ rest as found by building the same graph for each compute capability with Tensor
 
     0   4 bytes  tag: 0x74727466 TensorRT, 0x74727476 TensorRT-RTX
     4   4 bytes  serialisation version, 0
-    16  8 bytes  size of the whole file
+    16  8 bytes  size of the whole file (of TensorRT-RTX; not seen of TensorRT, whose plans need a GPU)
     24  4 bytes  version: major, minor, patch, build
     32  4 bytes  TensorRT-RTX only: one bit per target, see _TARGET_BITS
 
