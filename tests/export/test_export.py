@@ -179,7 +179,7 @@ def test_what_a_killed_export_left_is_cleared_away(exported, weights_folder, com
 
 
 def test_without_its_packages_it_says_what_is_missing(command, monkeypatch):
-    import edgeline_export.formats.onnx as module
+    import edgeline_export.formats.packages as module
 
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "onnx" else True)
     code, out, _ = command(MAIN, "--list-formats")
@@ -227,7 +227,7 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(weights_folder, command, monkeypat
         (["lenet", "--dataset", "mnist"], "make them with: train-model lenet --dataset mnist"),
         (["lenet", "--dataset", "mnst"], "unknown data set 'mnst' (did you mean mnist"),
         (["lenet", "--format", "onx"], "unknown format 'onx' (did you mean onnx?)"),
-        (["lenet", "--precision", "fp31"], "unknown precision of format onnx 'fp31' (did you mean fp32?)"),
+        (["lenet", "--precision", "fp31"], "unknown precision of format onnx 'fp31' (did you mean fp32 or fp16?)"),
         (["lenet", "--batch", "8:4:2"], "expected MIN:OPT:MAX"),
         (["lenet", "--batch", "x"], "expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, or one size, got 'x'"),
         (["lenet", "--max-drop", "1.5"], "expected a share like 5% or 0.05, got '1.5'"),
