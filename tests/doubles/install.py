@@ -17,6 +17,7 @@ from edgeline.cuda import Gpu
 from tests.doubles import builder, rtx, runtime, values
 from tests.doubles.context import IExecutionContext
 from tests.doubles.cudart import make_cudart
+from tests.doubles.inspector import EngineInspector
 from tests.doubles.world import FLAVOURS, Faults, World
 
 GPU = Gpu(name="NVIDIA Double", compute_capability="8.9", driver="13.0", memory_bytes=1 << 30)
@@ -82,6 +83,8 @@ def names(world: World) -> dict[str, Any]:
         "Runtime": type("Runtime", (runtime.RtxRuntime if flavour.rtx else runtime.Runtime,), made),
         "ICudaEngine": _engine_class(world),
         "IExecutionContext": IExecutionContext,
+        "EngineInspector": EngineInspector,
+        "LayerInformationFormat": values.LayerInformationFormat,
         "IHostMemory": values.IHostMemory,
         "ILogger": values.ILogger,
         "Dims": values.Dims,

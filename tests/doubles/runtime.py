@@ -11,6 +11,7 @@ import onnxruntime
 
 from tests.doubles import plan as plans
 from tests.doubles.context import IExecutionContext
+from tests.doubles.inspector import EngineInspector
 from tests.doubles.rtx import IRuntimeConfig
 from tests.doubles.values import (
     DataType,
@@ -122,6 +123,7 @@ class ICudaEngine:
         self._world = runtime._world
         self._logger = runtime._logger
         self._record = record
+        self._graph = graph
         model = onnx.load_from_string(graph)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -160,6 +162,10 @@ class ICudaEngine:
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
         shapes = self._record.profile or (self._ends[name][2],) * 3
         return [Dims(shape) for shape in shapes]
+
+    def create_engine_inspector(self) -> EngineInspector:
+        self._alive()
+        return EngineInspector(self, self._graph, self._record.verbosity, self._world.faults.melted)
 
     def create_execution_context(self, *args: Any, **kwargs: Any) -> IExecutionContext | None:
         self._alive()

@@ -31,6 +31,11 @@ class ProfilingVerbosity(enum.IntEnum):
     DETAILED = 2
 
 
+class LayerInformationFormat(enum.IntEnum):
+    ONELINE = 0
+    JSON = 1
+
+
 class ExecutionContextAllocationStrategy(enum.IntEnum):
     STATIC = 0
     ON_PROFILE_CHANGE = 1

@@ -58,6 +58,7 @@ class Faults:
     execute: int | None = None  # the execute_async_v3 that returns False
     capture: str = ""  # "execute": it cannot be captured; "instantiate": the graph cannot be instantiated
     strong_typing: str = ""  # what the log says when a strongly typed build gives None
+    melted: bool = False  # the engine carries everything out in one layer, as TensorRT's compiler may
     runtime_cache: str = ""  # "create", "set" or "deserialise" gives what it gives on failure
 
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgeline.errors import EdgelineError
+from edgeline.tensorrt.engine import Engine
 from edgeline.tensorrt.products import Product
-
-if TYPE_CHECKING:
-    import tensorrt as trt
 
 UNKNOWN = "unknown"
 _PRECISION_OF_TYPE = {"int8": "int8", "half": "fp16", "fp16": "fp16", "float": "fp32", "fp32": "fp32", "bf16": "bf16"}
@@ -24,15 +21,15 @@ _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 def inspect_plan(product: Product, plan: bytes) -> str:
     """Return an engine's own description as JSON text. It needs a GPU that runs the plan.
 
-    Raises EdgelineError, in TensorRT's words, when the plan cannot be deserialised.
+    Raises what Engine raises when the plan cannot be deserialised here.
     """
-    mark = product.log.mark()
-    runtime: trt.Runtime = product.module.Runtime(product.log.handle)
-    engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        words = "; ".join(product.log.errors_since(mark)) or "no reason given"
-        raise EdgelineError(f"{product.title} does not load the engine that it built: {words}")
-    return str(engine.create_engine_inspector().get_engine_information(product.module.LayerInformationFormat.JSON))
+    engine = Engine(product, "the engine", "build it again")
+    try:
+        engine.deserialise(plan)
+        form = product.module.LayerInformationFormat.JSON
+        return str(engine.handle.create_engine_inspector().get_engine_information(form))
+    finally:
+        engine.free()
 
 
 def node_precisions(description: str, nodes: frozenset[str]) -> dict[str, str]:
