@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeline_export.torch_source import graph_from_module
@@ -45,3 +47,49 @@ def rich_module() -> Rich:
 
 def rich_graph() -> onnx.ModelProto:
     return graph_from_module(rich_module(), Rich.input_shape)
+
+
+def written_by_hand() -> onnx.ModelProto:
+    """float32 [N, 3, 16, 16] -> [N, 5], opset 13, with what other exporters write and torch's does not.
+
+    BatchNormalization as it is, once behind a Conv and once behind a pool; GlobalAveragePool; Flatten; MatMul and Add;
+    Clip by initializers; Concat; Softmax.
+    """
+    random = np.random.default_rng(5)
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
+        return numpy_helper.from_array((random.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32), name)
+
+    def statistics(name: str, size: int) -> list[onnx.TensorProto]:
+        values = {"scale": random.uniform(0.5, 1.5, size), "shift": random.standard_normal(size) / 4,
+                  "mean": random.standard_normal(size) / 4, "var": random.uniform(0.5, 2, size)}  # fmt: skip
+        return [numpy_helper.from_array(v.astype(np.float32), f"{name}_{key}") for key, v in values.items()]
+
+    def norm(name: str, source: str) -> onnx.NodeProto:
+        inputs = [source, *(f"{name}_{key}" for key in ("scale", "shift", "mean", "var"))]
+        return helper.make_node("BatchNormalization", inputs, [name], name)
+
+    nodes = [
+        helper.make_node("Conv", ["input", "w1"], ["c1"], "c1", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        norm("n1", "c1"),
+        helper.make_node("Clip", ["n1", "low", "high"], ["r1"], "r1"),
+        helper.make_node("AveragePool", ["r1"], ["p1"], "p1", kernel_shape=[2, 2], strides=[2, 2]),
+        norm("n2", "p1"),
+        helper.make_node("Conv", ["n2", "w2", "b2"], ["c2"], "c2", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Concat", ["n2", "c2"], ["k"], "k", axis=1),
+        helper.make_node("GlobalAveragePool", ["k"], ["g"], "g"),
+        helper.make_node("Flatten", ["g"], ["f"], "f"),
+        helper.make_node("MatMul", ["f", "w3"], ["m"], "m"),
+        helper.make_node("Add", ["m", "b3"], ["a"], "a"),
+        helper.make_node("Softmax", ["a"], ["logits"], "softmax", axis=1),
+    ]
+    tensors = [
+        weights("w1", 8, 3, 3, 3), *statistics("n1", 8), *statistics("n2", 8), weights("w2", 6, 8, 3, 3),
+        weights("b2", 6), weights("w3", 14, 5), weights("b3", 5),
+        numpy_helper.from_array(np.float32(0), "low"), numpy_helper.from_array(np.float32(6), "high"),
+    ]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+            for name, shape in (("input", (3, 16, 16)), ("logits", (5,)))]  # fmt: skip
+    graph = helper.make_graph(nodes, "by_hand", ends[:1], ends[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -15,7 +15,7 @@ from edgeline.tensorrt.plan_header import HEADER_BYTES, read_plan_header
 from edgeline.tensorrt.products import PRODUCTS, ProductState, product_state
 from edgeline_export.formats import trt as trt_formats
 from tests.conftest import one_line
-from tests.export.networks import rich_graph
+from tests.export.networks import rich_graph, written_by_hand
 
 MAIN = edgeline_export.cli.main
 
@@ -168,10 +168,10 @@ def test_two_halves_that_do_not_fit_are_a_missing_capability(export, tmp_path, m
 # --- networks of one's own --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def rich_file(tmp_path_factory):
+@pytest.fixture(scope="module", params=["from torch", "by hand"])
+def rich_file(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rich")
-    onnx.save(rich_graph(), folder / "net.onnx")
+    onnx.save(rich_graph() if request.param == "from torch" else written_by_hand(), folder / "net.onnx")
     inputs = np.random.default_rng(0).standard_normal((600, 3, 16, 16)).astype(np.float32) * 2 + 1
     np.savez(folder / "samples.npz", inputs=inputs)
     return folder / "net.onnx"
