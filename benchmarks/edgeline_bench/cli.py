@@ -120,14 +120,15 @@ def _open_all(paths: Sequence[Path]) -> list[Artefact]:
 def _check_engines(artefacts: Sequence[Artefact], asked: str | None) -> None:
     """Find out before any worker starts that an engine cannot run here; say where a time would mislead."""
     from edgeline.tensorrt.preflight import need_engine
+    from edgeline_bench.points import arithmetic_of
 
     for artefact in artefacts:
         manifest = artefact.manifest
         engine = choose_engine(manifest.format, asked)
         if engine == "tensorrt":
             need_engine(artefact)
-        elif engine == "onnxruntime" and manifest.format != "onnx" and "int8" in manifest.precision:
-            note(f"{artefact.name}: ONNX Runtime runs this graph as float, so its time is not an int8 time")
+        elif engine == "onnxruntime" and arithmetic_of(artefact, engine, "cpu") not in (manifest.precision, "tf32"):
+            note(f"{artefact.name}: ONNX Runtime computes it in float32 here: its time is no {manifest.precision} time")
 
 
 def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:

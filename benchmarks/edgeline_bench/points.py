@@ -22,12 +22,16 @@ _ORIGINS = {"onnx": "an .onnx file", "factory": "a factory"}
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One engine at one batch size. `name` is the artefact's, or for eager the trained network's."""
+    """One engine at one batch size. `name` is the artefact's, or for eager the trained network's.
+
+    `precision` is the graph's, `arithmetic` what the engine computes it in.
+    """
 
     engine: str
     name: str
     host: str
     precision: str
+    arithmetic: str
     batch: int
     threads: int
     pinned: tuple[int, ...]
@@ -91,6 +95,7 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             name=artefact.name,
             host="session",
             precision=manifest.precision,
+            arithmetic=arithmetic_of(artefact, engine, device),
             batch=size,
             threads=options.threads,
             pinned=options.pinned,
@@ -105,6 +110,16 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
         )
         for size in options.batches
     ]
+
+
+def arithmetic_of(artefact: Artefact, engine: str, device: str) -> str:
+    """Say in what an engine computes an artefact's graph: its precision, but for ONNX Runtime's CPU provider.
+
+    That computes float16 in float32, and an int8 graph in the layout for TensorRT as float32 with quantised values.
+    """
+    manifest = artefact.manifest
+    in_integers = manifest.precision == "int8" and manifest.format == "onnx"
+    return "fp32" if (engine, device) == ("onnxruntime", "cpu") and not in_integers else manifest.precision
 
 
 def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> list[Point]:
@@ -137,6 +152,7 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                     name=name,
                     host="eager",
                     precision="fp32",
+                    arithmetic="fp32",
                     batch=size,
                     threads=options.threads,
                     pinned=options.pinned,
@@ -169,7 +185,7 @@ def weights_bytes_of(artefact: Artefact) -> int:
 
 def reference_point(pinned: tuple[int, ...]) -> Point:
     """Return the reference kernel's point: one thread, on the first of the pinned cores."""
-    return Point("reference", "kernel", "reference", "fp32", 1, 1, pinned[:1])
+    return Point("reference", "kernel", "reference", "fp32", "fp32", 1, 1, pinned[:1])
 
 
 def _weights_of(artefact: Artefact, given: Path | None) -> Path:

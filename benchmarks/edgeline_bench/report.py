@@ -72,6 +72,7 @@ def _result(measured: Measured) -> dict[str, Any]:
         "graph_sha256": point.graph_sha256,
         "source": point.source_key,
         "precision": point.precision,
+        "arithmetic": point.arithmetic,
         "scenario": "single-stream",
         "batch": point.batch,
         "threads": point.threads,

@@ -40,7 +40,14 @@ def latency_table(report: Report) -> Table:
             if r["latency_s"].get(f"p{p}", 0) is None
         }
     )
-    note = f"Withheld (-): {', '.join(withheld)}." if withheld else ""
+    notes = [f"Withheld (-): {', '.join(withheld)}."] if withheld else []
+    notes += [f"{name} is {precision} by its graph; here it was computed in {used}."
+              for name, precision, used in dict.fromkeys(
+                  (r["artefact"], r["precision"], arithmetic(r)) for r in report["results"]
+                  if arithmetic(r) != r["precision"])]  # fmt: skip
+    if {r["device"] for r in report["results"]} == {"cpu", "cuda"}:
+        notes.append("Rows on the GPU have no ratio to eager PyTorch, which ran on the CPU.")
+    note = "\n".join(notes)
     return Table("Latency and throughput", heading, cells, 2, note)
 
 
@@ -96,7 +103,8 @@ def headlines(report: Report) -> list[str]:
             lines.append(
                 f"{result['artefact']} on {result['engine']} answers in {units.seconds(result['latency_s']['p50'])} "
                 f"(median, batch {smallest}): {ratio:.1f} times as fast as eager PyTorch "
-                f"on {result['threads']} thread(s)."
+                f"on {result['threads']} thread(s)"
+                f"{'' if arithmetic(result) == result['precision'] else f', computed in {arithmetic(result)}'}."
             )
     return lines
 
@@ -106,13 +114,22 @@ def verdict_line(report: Report) -> str:
     return "VALID" if report["valid"] else "INVALID: " + "; ".join(report["invalid_reasons"])
 
 
+def arithmetic(result: dict[str, Any]) -> str:
+    """Return what a row was computed in; reports of before it was told computed in their precision."""
+    return str(result.get("arithmetic", result["precision"]))
+
+
 def speedup(report: Report, result: dict[str, Any]) -> float | None:
-    """Return eager's median time over this row's, at the same batch size; None for eager and where there is none."""
+    """Return eager's median time over this row's, at the same batch size and on the same device; None without one."""
     if result["engine"] == "eager":
         return None
     for other in report["results"]:
         same = ("source", "batch", "scenario")
-        if other["engine"] == "eager" and all(other[key] == result[key] for key in same):
+        if (
+            other["engine"] == "eager"
+            and other["device"] == result["device"]
+            and all(other[key] == result[key] for key in same)
+        ):
             return float(other["latency_s"]["p50"] / result["latency_s"]["p50"])
     return None
 

@@ -29,7 +29,7 @@ _PRECISION_OF: dict[int, str] = {
 }
 _MATRIX_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # The precision that multiply-accumulates must have, by the precision that was asked for.
-_MACS_IN = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "int8": "int8", "int8+fp16": "int8"}
+MACS_IN = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "int8": "int8", "int8+fp16": "int8"}
 _LEAST_SHARE = 0.99
 
 
@@ -91,6 +91,12 @@ def coverage_of_engine(graph: Coverage, precisions: Mapping[str, str]) -> Covera
     return Coverage("engine", macs, _shares((n.precision, n.weights) for n in nodes), nodes)
 
 
+def coverage_with(coverage: Coverage, precision: str, instead: str) -> Coverage:
+    """Return the coverage with nodes of one precision counted in another."""
+    named = {n.name: instead if n.precision == precision else n.precision for n in coverage.nodes}
+    return coverage_of_engine(coverage, named)
+
+
 def macs_of(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
     """Count the multiply-accumulates of a Conv, Gemm or MatMul for one sample, from shapes whose batch is 1."""
     output, weight = shapes.get(node.output[0]), shapes.get(node.input[1])
@@ -109,7 +115,7 @@ def macs_of(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
 
 def check_precision(coverage: Coverage, asked: str) -> None:
     """Raise GateError unless the arithmetic is in the precision that was asked for, naming what is not."""
-    wanted = _MACS_IN[asked]
+    wanted = MACS_IN[asked]
     found = coverage.macs.get(wanted, 0.0)
     if coverage.macs and found >= (_LEAST_SHARE if wanted == "int8" else 1.0):
         return

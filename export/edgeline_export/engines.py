@@ -14,7 +14,7 @@ from edgeline.tensorrt.inspector import UNKNOWN, inspect_plan, node_precisions
 from edgeline.tensorrt.plan_header import read_plan_header
 from edgeline.tensorrt.products import PRODUCTS, Product, load_product, product_state
 from edgeline_export.assemble import Compiled
-from edgeline_export.coverage import check_precision, coverage_of_engine
+from edgeline_export.coverage import MACS_IN, Coverage, check_precision, coverage_of_engine, coverage_with
 from edgeline_export.formats.interface import ExportRequest
 from edgeline_export.precision import GraphInPrecision
 
@@ -62,10 +62,7 @@ def compile_for_this_gpu(graph: bytes, prepared: GraphInPrecision, request: Expo
     built = build_engine(product, graph, settings)
     nodes = frozenset(node.name for node in prepared.coverage.nodes)
     told = coverage_of_engine(prepared.coverage, node_precisions(inspect_plan(product, built.plan), nodes))
-    if told.macs.get(UNKNOWN):
-        note(f"the engine does not tell the precision of {told.macs[UNKNOWN]:.1%} of its multiply-accumulates")
-    else:
-        check_precision(told, request.precision)
+    _check_told(told, request.precision)
     return Compiled(
         files={product.info.plan_file: built.plan},
         coverage=None if told.macs.get(UNKNOWN) == 1.0 else told,
@@ -74,6 +71,15 @@ def compile_for_this_gpu(graph: bytes, prepared: GraphInPrecision, request: Expo
         versions={"tensorrt": product.version},
         open_session=_session_opener(product),
     )
+
+
+def _check_told(told: Coverage, precision: str) -> None:
+    """Fail on what the engine tells to run otherwise than asked for; what it does not tell is said, not guessed."""
+    unknown = told.macs.get(UNKNOWN, 0.0)
+    as_asked = coverage_with(told, UNKNOWN, MACS_IN[precision])
+    check_precision(as_asked, precision)
+    if unknown:
+        note(f"the engine does not tell the precision of {unknown:.1%} of its multiply-accumulates")
 
 
 def _runs_here(built: BuiltEngine) -> bool:

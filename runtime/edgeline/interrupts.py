@@ -56,6 +56,30 @@ def held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def deferred() -> Iterator[list[int]]:
+    """Put SIGINT and SIGTERM off to the end of the block, and yield the list of those that came.
+
+    For native code that calls back into Python and swallows what is raised there: an interrupt would be lost. The block
+    may look at the list and end early. Outside the main thread this does nothing: signals do not come there.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in before.items() if callable(handler)}
+    for theirs in ours:
+        signal.signal(theirs, lambda received, _frame: came.append(received))
+    try:
+        yield came
+    finally:
+        for theirs, handler in ours.items():
+            signal.signal(theirs, handler)
+        for received in dict.fromkeys(came):
+            ours[signal.Signals(received)](received, None)
+
+
 def seen() -> bool:
     """Say whether an interrupt came since `caught()` began, whatever became of it."""
     return _state.seen

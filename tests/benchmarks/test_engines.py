@@ -5,6 +5,7 @@ import pytest
 import edgeline_bench.cli
 from edgeline.artefact import open_artefact
 from edgeline.errors import InputError
+from edgeline_bench import tables
 from edgeline_bench.points import PointOptions, points_of_artefact
 from edgeline_bench.report import read_report
 from tests.conftest import one_line
@@ -57,18 +58,27 @@ def test_an_engine_that_was_not_built_yet_is_3(tmp_path, command, monkeypatch, n
 
 
 @pytest.mark.parametrize(
-    ("format_name", "precision", "said"),
-    [("trt", "int8", True), ("trt-rtx", "int8+fp16", True), ("trt", "fp32", False), ("onnx", "int8", False)],
+    ("format_name", "precision", "arithmetic"),
+    [
+        ("trt", "int8", "fp32"),
+        ("trt-rtx", "int8+fp16", "fp32"),
+        ("trt", "fp32", "fp32"),
+        ("onnx", "int8", "int8"),
+        ("onnx", "fp16", "fp32"),
+    ],
 )
-def test_the_graph_can_be_timed_on_onnxruntime(tmp_path, command, no_gpu, format_name, precision, said):
+def test_the_graph_can_be_timed_on_onnxruntime(tmp_path, command, no_gpu, format_name, precision, arithmetic):
     folder = make_artefact(tmp_path / "flat", format_name, precision)
     code, out, err = command(MAIN, folder, *SHORT, "--engine", "onnxruntime", "--out", tmp_path / "r.json")
     assert code == 0
     report = read_report(tmp_path / "r.json")
     (row,) = report["results"]
     assert (row["engine"], row["precision"], row["device"]) == ("onnxruntime", precision, "cpu")
+    assert row["arithmetic"] == arithmetic
     assert report["protocol"]["device"] == "cpu"
-    assert ("flat: ONNX Runtime runs this graph as float, so its time is not an int8 time" in err) is said
+    other = arithmetic != precision
+    assert (f"flat: ONNX Runtime computes it in float32 here: its time is no {precision} time" in err) is other
+    assert (f"flat is {precision} by its graph; here it was computed in fp32." in out) is other
     assert "onnxruntime  flat" in out
 
 
@@ -106,3 +116,14 @@ def test_an_engine_takes_the_batches_that_it_was_built_for(tmp_path):
     with pytest.raises(InputError, match="takes batches of 1 to 8 on tensorrt, not 64; give --batch 1,4,8"):
         points_of_artefact(artefact, options((1, 8, 64)))
     assert len(points_of_artefact(artefact, options((1, 8, 64), "onnxruntime"))) == 3
+
+
+def test_no_ratio_across_devices():
+    """A GPU against eager PyTorch on the CPU compares two machines, not two engines."""
+    row = {"source": "s", "batch": 1, "scenario": "single-stream", "precision": "fp32", "artefact": "a", "threads": 1}
+    eager = {**row, "engine": "eager", "device": "cpu", "latency_s": {"p50": 2.0}}
+    here = {**row, "engine": "onnxruntime", "device": "cpu", "latency_s": {"p50": 1.0}}
+    there = {**row, "engine": "tensorrt", "device": "cuda", "latency_s": {"p50": 0.1}}
+    report = {"results": [eager, here, there]}
+    assert (tables.speedup(report, here), tables.speedup(report, there)) == (2.0, None)
+    assert [line.split()[2] for line in tables.headlines(report)] == ["onnxruntime"]

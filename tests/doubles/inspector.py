@@ -20,6 +20,7 @@ class EngineInspector:
         self._model = onnx.load_from_string(graph)
         self._verbosity = verbosity
         self._melted = melted
+        self.execution_context: Any = None
 
     def get_engine_information(self, format: LayerInformationFormat) -> str:  # noqa: A002 - its real name
         if format is not LayerInformationFormat.JSON:
@@ -40,7 +41,12 @@ class EngineInspector:
     def _type_of(self, name: str) -> str:
         graph = self._model.graph
         kinds = {v.name: v.type.tensor_type.elem_type for v in [*graph.input, *graph.value_info, *graph.output]}
+        if self._is_dynamic() and (self.execution_context is None or not self.execution_context._shapes):
+            return "N/A due to dynamic shapes"
         producer = next((node for node in graph.node if name in node.output), None)
         if producer is not None and producer.op_type == "DequantizeLinear":
             return "Int8"
         return f"Row major linear format, {_WORDS.get(kinds.get(name, 0), 'N/A')}"
+
+    def _is_dynamic(self) -> bool:
+        return any(not d.HasField("dim_value") for v in self._model.graph.input for d in v.type.tensor_type.shape.dim)

@@ -60,6 +60,17 @@ def test_an_engine_in_another_precision_is_not_written(export, tmp_path, monkeyp
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_an_engine_that_tells_half_of_it_and_that_wrong_is_not_written(export, tmp_path, monkeypatch):
+    """The first convolution tells nothing, the others Float: what is known is wrong enough."""
+    monkeypatch.setattr(
+        "tests.doubles.inspector.EngineInspector._type_of", lambda self, name: "N/A" if "input" in name else "Float"
+    )
+    with gpu_double("trt10"):
+        code, _, err = export("--format", "trt", "--precision", "int8")
+    assert code == 1
+    assert "but 28.2% of the multiply-accumulates are in int8; not: node_conv2d_1 (fp32" in one_line(err)
+
+
 def test_trt_rtx_is_judged_on_the_gpu_where_it_is_a_target(export, tmp_path):
     with gpu_double("rtx"):
         code, _, _ = export("--format", "trt-rtx", "--precision", "fp16")

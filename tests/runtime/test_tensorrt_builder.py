@@ -2,15 +2,17 @@
 
 import importlib.util
 import json
+import os
+import signal
 import types
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeline.errors import ArtefactError, InputError, MissingCapabilityError, UnknownNameError
+from edgeline.errors import ArtefactError, InputError, MissingCapabilityError, ResourceError, UnknownNameError
 from edgeline.manifest import BatchRange
-from edgeline.tensorrt import products
+from edgeline.tensorrt import builder, products
 from edgeline.tensorrt.builder import BuildSettings, build_engine
 from edgeline.tensorrt.inspector import node_precisions
 from edgeline.tensorrt.plan_header import HEADER_BYTES, read_plan_header
@@ -211,6 +213,27 @@ def test_an_engine_tells_the_precision_of_its_nodes():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("told", "precision"),
+    [
+        ({"Inputs": [{"DataType": "INT8", "Format": "kLINEAR"}]}, "int8"),
+        ({"Inputs": [{"Format/Datatype": "N/A due to dynamic shapes"}],
+          "TacticName": "sm80_xmma_fprop_i8i8_i8i32_f32_n"},
+         "int8"),
+        ({"Inputs": [{"Format/Datatype": "N/A due to dynamic shapes"}], "Weights": {"Type": "Half", "Count": 9}},
+         "fp16"),
+        ({"Inputs": [{"Format/Datatype": "N/A due to dynamic shapes"}], "Weights": {"Type": "Int8", "Count": 9}},
+         "unknown"),
+        ({"TacticName": "sm86_xmma_gemm_f16f16_f16f16_f16_tn"}, "fp16"),
+        ({}, "unknown"),
+    ],
+)  # fmt: skip
+def test_where_a_layers_type_is_read_from(told, precision):
+    """Weights in int8 alone are no int8 arithmetic."""
+    description = json.dumps({"Layers": [{"Name": "l", "Metadata": "[ONNX Layer: conv]", **told}]})
+    assert node_precisions(description, frozenset({"conv"})) == {"conv": precision}
+
+
 # --- other products, simulated ----------------------------------------------------------------------------------------
 
 
@@ -221,7 +244,7 @@ def test_without_strong_typing_the_flags_carry_the_precision(monkeypatch):
     def build(product, model, settings, *, strongly_typed):
         seen.append(strongly_typed)
         if strongly_typed:
-            raise InputError("no strong typing here")
+            raise builder._RefusedBuildError("no strong typing here")
         return b"plan"
 
     monkeypatch.setattr("edgeline.tensorrt.builder._build", build)
@@ -234,3 +257,60 @@ def test_without_strong_typing_the_flags_carry_the_precision(monkeypatch):
     new = products.Product(PRODUCTS["trt"], types.SimpleNamespace(BuilderFlag=types.SimpleNamespace()), "11.4", log)
     with pytest.raises(InputError, match="no strong typing here"):
         build_engine(new, b"graph", BuildSettings("int8+fp16", BATCH))
+
+
+def test_what_the_parser_refuses_is_not_tried_again(monkeypatch):
+    def build(product, model, settings, *, strongly_typed):
+        assert strongly_typed
+        raise InputError("refuses the graph")
+
+    monkeypatch.setattr("edgeline.tensorrt.builder._build", build)
+    log = types.SimpleNamespace(mark=lambda: 0, warnings_since=lambda mark: [])
+    old = products.Product(
+        PRODUCTS["trt"], types.SimpleNamespace(BuilderFlag=types.SimpleNamespace(FP16=0)), "10.3.0", log
+    )
+    with pytest.raises(InputError, match="refuses the graph"):
+        build_engine(old, b"graph", BuildSettings("int8", BATCH))
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+
+
+@needs_rtx
+def test_an_interrupt_during_a_build_ends_it(rtx, monkeypatch):
+    """It comes while TensorRT-RTX works. What is raised in a callback is swallowed, so it must come out afterwards."""
+    real, steps = builder._stopper, []
+
+    def stopper(module, came):
+        os.kill(os.getpid(), signal.SIGINT)
+        made = real(module, came)
+        step = type(made).step_complete
+        monkeypatch.setattr(type(made), "step_complete", lambda self, *a: steps.append(step(self, *a)) or steps[-1])
+        return made
+
+    monkeypatch.setattr(builder, "_stopper", stopper)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(rtx, small(), BuildSettings("fp32", BATCH))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps
+    assert not any(steps)  # each told TensorRT-RTX to stop
+
+
+@needs_rtx
+def test_memory_that_is_short_is_a_resource_error(rtx, monkeypatch):
+    words = ["IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 1 bytes.)"]
+    monkeypatch.setattr(rtx.log, "errors_since", lambda mark: words)
+    monkeypatch.setattr(rtx.module.Builder, "build_serialized_network", lambda self, *a: None)
+    with pytest.raises(ResourceError, match="runs out of memory while it builds"):
+        build_engine(rtx, small(), BuildSettings("fp32", BATCH))
+
+
+@needs_rtx
+def test_a_batch_range_that_it_does_not_take(rtx):
+    """The bindings raise RuntimeError where TensorRT returns false."""
+    with pytest.raises(InputError, match="does not take the batch range 8:1:64"):
+        build_engine(rtx, small(), BuildSettings("fp32", BatchRange(8, 1, 64)))

@@ -7,10 +7,13 @@ Not here: calibration (the graph brings its Q/DQ), timing caches, DLA.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeline.errors import InputError, MissingCapabilityError
+from edgeline import interrupts
+from edgeline.command import note
+from edgeline.errors import InputError, MissingCapabilityError, ResourceError
 from edgeline.manifest import BatchRange
 from edgeline.tensorrt.products import Product
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 # The flags that carry a precision where a network cannot be strongly typed (TensorRT 10.3 of JetPack 6).
+_OUT_OF_MEMORY = re.compile(r"out ?of ?memory|cannot allocate", re.IGNORECASE)
 _WEAK_FLAGS = {"fp32": (), "tf32": (), "fp16": ("FP16",), "int8": ("INT8",), "int8+fp16": ("INT8", "FP16")}
 
 
@@ -44,23 +48,28 @@ class BuiltEngine:
 
 
 def build_engine(product: Product, graph: bytes, settings: BuildSettings) -> BuiltEngine:
-    """Build a plan from a serialised ONNX graph with one input.
+    """Build a plan from a serialised ONNX graph with one input. Ctrl-C ends it where the product can be stopped.
 
-    Raises InputError, in the parser's or the builder's own words, when they refuse the graph or the settings, and
-    MissingCapabilityError when the build needs a GPU that is not there.
+    Raises InputError, in the parser's or the builder's own words, when they refuse the graph or the settings,
+    MissingCapabilityError when the build needs a GPU that is not there, ResourceError when memory is short.
     """
     mark = product.log.mark()
     try:
         plan = _build(product, graph, settings, strongly_typed=True)
         strongly_typed = True
-    except InputError:
+    except _RefusedBuildError as error:
         # TensorRT before 10.12 offers strong typing but does not build every graph with it. The Q/DQ nodes and the
-        # casts then still say what runs where; the flags only allow it.
+        # casts then still say what may run where, and the flags allow it; what does run, the engine must be asked.
         if not hasattr(product.module.BuilderFlag, "FP16"):
             raise
+        note(f"{error}; built again without strong typing: the precision is now allowed, not demanded")
         plan = _build(product, graph, settings, strongly_typed=False)
         strongly_typed = False
     return BuiltEngine(plan, strongly_typed, tuple(product.log.warnings_since(mark)))
+
+
+class _RefusedBuildError(InputError):
+    """The builder, not the parser, refused a graph: without strong typing it may take it."""
 
 
 def _build(product: Product, graph: bytes, settings: BuildSettings, *, strongly_typed: bool) -> bytes:
@@ -68,7 +77,9 @@ def _build(product: Product, graph: bytes, settings: BuildSettings, *, strongly_
     builder: trt.Builder = _create(product, mark)
     network = builder.create_network(_network_flags(product.module, strongly_typed))
     parser: trt.OnnxParser = product.module.OnnxParser(network, product.log.handle)
-    if not parser.parse(graph):
+    with interrupts.deferred():  # TensorRT calls our log from within, and swallows what is raised there
+        parsed = parser.parse(graph)
+    if not parsed:
         raise InputError(f"{product.title} refuses the graph: {_parser_words(parser)}")
     if network.num_inputs != 1:
         raise InputError(f"{product.title} finds {network.num_inputs} inputs in the graph; edgeline takes one")
@@ -76,11 +87,38 @@ def _build(product: Product, graph: bytes, settings: BuildSettings, *, strongly_
     _set_flags(product, config, settings, strongly_typed)
     _set_targets(product, config, settings.compute_capabilities)
     _set_profile(product, builder, network, config, settings.batch)
-    plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)
+    with interrupts.deferred() as came:
+        monitor = _stopper(product.module, came)
+        if monitor is not None:
+            config.progress_monitor = monitor
+        plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)
     if plan is None:
         words = "; ".join(product.log.errors_since(mark)) or "no reason given"
-        raise InputError(f"{product.title} does not build the graph: {words}")
+        if _OUT_OF_MEMORY.search(words):
+            raise ResourceError(f"{product.title} runs out of memory while it builds: {words}; end what else uses it")
+        raise _RefusedBuildError(f"{product.title} does not build the graph: {words}")
     return bytes(plan)
+
+
+def _stopper(module: Any, came: list[int]) -> Any:
+    """Return a progress monitor that ends the build once an interrupt came; None where there are no monitors."""
+    if not hasattr(module, "IProgressMonitor"):
+        return None
+
+    class Stopper(module.IProgressMonitor):  # type: ignore[misc]  # the base class is known at run time only
+        def __init__(self) -> None:
+            module.IProgressMonitor.__init__(self)
+
+        def phase_start(self, *_: Any) -> None:
+            pass
+
+        def phase_finish(self, *_: Any) -> None:
+            pass
+
+        def step_complete(self, *_: Any) -> bool:
+            return not came
+
+    return Stopper()
 
 
 def _create(product: Product, mark: int) -> trt.Builder:
@@ -161,6 +199,10 @@ def _set_profile(
         return
     profile = builder.create_optimization_profile()
     smallest, usual, largest = (product.module.Dims((size, *shape[1:])) for size in (batch.min, batch.opt, batch.max))
-    profile.set_shape(tensor.name, smallest, usual, largest)
-    if config.add_optimization_profile(profile) < 0:
+    try:
+        profile.set_shape(tensor.name, smallest, usual, largest)
+        accepted = config.add_optimization_profile(profile) >= 0
+    except RuntimeError:  # how the bindings tell that TensorRT returned false
+        accepted = False
+    if not accepted:
         raise InputError(f"{product.title} does not take the batch range {batch.min}:{batch.opt}:{batch.max}")
