@@ -3,9 +3,11 @@ import json
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 import edgeline_export.cli
+from edgeline.backends.onnxruntime import OnnxRuntimeSession
 from edgeline.errors import GateError, InputError
 from edgeline.manifest import Preprocessing, TensorSpec
 from edgeline_export import calibration as calibration_module
@@ -40,6 +42,7 @@ def test_they_come_from_the_training_split_alone():
     assert (data.dataset, data.split, len(data)) == ("mnist-10k", "train", 48)
     assert np.array_equal(data.array, train.images[data.indices])
     assert len(set(data.indices.tolist())) == 48
+    assert data.indices.max() > 4_000  # from all over the split, not its beginning
     assert set(train.labels[embedded(200).indices]) == set(range(10))
 
 
@@ -99,10 +102,34 @@ def test_an_unknown_source():
 
 
 def test_batches_that_are_the_same_are_found(tmp_path):
-    one = np.random.default_rng(0).standard_normal((BATCH, 1, 28, 28)).astype(np.float32)
-    np.savez(tmp_path / "c.npz", inputs=np.concatenate([one, one]))
-    with pytest.raises(GateError, match="calibration batches 0 and 1 of c.npz hold the same samples"):
-        calibration_data(str(tmp_path / "c.npz"), 2 * BATCH, LENET_INPUT, DIGITS, None)
+    one, other = np.random.default_rng(0).standard_normal((2, BATCH, 1, 28, 28)).astype(np.float32)
+    np.savez(tmp_path / "c.npz", inputs=np.concatenate([one, other, one]))
+    with pytest.raises(GateError, match="calibration batches 0 and 2 of c.npz hold the same samples"):
+        calibration_data(str(tmp_path / "c.npz"), 3 * BATCH, LENET_INPUT, DIGITS, None)
+
+
+def test_images_of_two_sizes_are_refused(tmp_path):
+    """Each could be resized; stored together they cannot be."""
+    for number in range(3):
+        Image.fromarray(np.full((30 + number, 30), number, np.uint8)).save(tmp_path / f"{number}.png")
+    resized = Preprocessing((28, 28), 1 / 255, (0.1313,), (0.3089,))
+    with pytest.raises(InputError, match="differ in size"):
+        calibration_data(str(tmp_path), 3, LENET_INPUT, resized, None)
+
+
+def test_the_last_batch_of_a_fixed_size_is_filled_up_with_samples():
+    batches = calibration_module._batches(embedded(20), 7)
+    assert [len(batch) for batch in batches] == [7, 7, 7]
+    assert np.array_equal(batches[-1][-1], batches[0][0])
+
+
+def test_the_digest_is_of_the_content(tmp_path):
+    digests = []
+    for value in (0.0, 1.0):
+        inputs = np.random.default_rng(0).standard_normal((20, 1, 28, 28)).astype(np.float32) + np.float32(value)
+        np.savez(tmp_path / "c.npz", inputs=inputs)
+        digests.append(calibration_data(str(tmp_path / "c.npz"), 20, LENET_INPUT, DIGITS, None).digest())
+    assert digests[0] != digests[1]
 
 
 # --- the ranges -------------------------------------------------------------------------------------------------------
@@ -122,9 +149,11 @@ def test_ranges_are_those_of_all_samples(lenet):
     assert names[-1] == "logits"
 
 
-def test_methods_do_not_cut_the_networks_input(lenet):
-    found = calibrate(lenet, embedded(), "percentile")
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_methods_do_not_cut_the_networks_input(lenet, method):
+    found = calibrate(lenet, embedded(), method)
     assert found.activation_ranges()["input"].threshold == found.ranges["input"].magnitude
+    assert found.ranges["input"].threshold("entropy") < found.ranges["input"].magnitude  # it would cut it
     assert found.activation_ranges()["conv2d"].threshold < found.ranges["conv2d"].magnitude
 
 
@@ -273,4 +302,57 @@ def test_a_calibration_on_black_images_is_stopped(export, tmp_path, spoilt):
     words = "hold the same samples" if spoilt == "black" else "accuracy falls from"
     assert words in one_line(err)
     assert "nothing was written" in one_line(err)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+# --- what the export makes of it --------------------------------------------------------------------------------------
+
+
+def one_layer(folder, nodes, input_shape, output_shape, **weights):
+    """Save an .onnx file and 64 inputs for it."""
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *input_shape])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", *output_shape])],
+        [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "net.onnx")
+    inputs = np.random.default_rng(0).standard_normal((64, *input_shape)).astype(np.float32)
+    np.savez(folder / "s.npz", inputs=inputs)
+    return [folder / "net.onnx", "--calibration", folder / "s.npz", "--calibration-samples", 64,
+            "--samples", folder / "s.npz", "--out", folder / "out"]  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8+fp16"])
+def test_a_network_with_large_activations_is_not_written_in_fp16(command, tmp_path, precision):
+    """0.01 * 30,000 * 100: 30,000 on the way, which float16 holds and an export must not lean on."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["big"], "gemm"),
+        helper.make_node("Mul", ["big", "small"], ["y"], "mul"),
+    ]
+    argv = one_layer(tmp_path, nodes, [2], [2], w=np.eye(2) * 20_000, small=1e-4)
+    code, out, err = command(MAIN, *argv, "--precision", precision)
+    assert (code, out) == (1, "")
+    assert "the activation 'big' reaches " in one_line(err)
+    assert not (tmp_path / "out").exists()
+    code, _, _ = command(MAIN, *argv, "--precision", "int8", "--max-drop", "0.2")
+    assert code == 0
+
+
+def test_a_product_of_two_activations_is_not_int8_and_is_named(command, tmp_path):
+    nodes = [helper.make_node("Relu", ["x"], ["r"], "relu"), helper.make_node("MatMul", ["x", "r"], ["y"], "attention")]
+    argv = one_layer(tmp_path, nodes, [4, 4], [4, 4])
+    code, out, err = command(MAIN, *argv, "--precision", "int8", "--format", "trt")
+    assert (code, out) == (1, "")
+    assert "int8 was asked for, but 0.0% " in one_line(err)
+    assert "not: attention (fp32, 100.0%)" in one_line(err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_ships_in_fp16_is_held_against_its_twin(export, tmp_path, monkeypatch):
+    real = OnnxRuntimeSession._infer
+    monkeypatch.setattr(OnnxRuntimeSession, "_infer", lambda self, batch: real(self, batch) + 1)
+    code, out, err = export("--precision", "fp16")
+    assert (code, out) == (1, "")
+    assert "the float16 graph and its float32 twin differ by 1" in one_line(err)
     assert not list((tmp_path / "out").glob("*"))

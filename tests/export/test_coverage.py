@@ -4,7 +4,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.errors import GateError
-from edgeline_export.coverage import check_precision, coverage_of, coverage_of_engine
+from edgeline_export.coverage import Coverage, check_precision, coverage_of, coverage_of_engine
 from edgeline_export.graph import clean_graph
 from edgeline_export.torch_source import graph_from_module
 from edgeline_train.models import MODELS
@@ -94,3 +94,45 @@ def test_what_an_engine_says_goes_before_what_the_graph_says():
     assert told.source == "engine"
     assert told.macs == {"int8": pytest.approx(0.75), "unknown": pytest.approx(0.25)}
     assert told.weights == {"int8": pytest.approx(18 / 114), "unknown": pytest.approx(96 / 114)}
+
+
+def one_node(operator, weight, input_shape, output_shape, **attributes):
+    """A graph of one node with constant weights."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
+            for name, shape in (("x", input_shape), ("y", output_shape))]  # fmt: skip
+    node = helper.make_node(operator, ["x", "w"], ["y"], operator.lower(), **attributes)
+    weights = [numpy_helper.from_array(np.ones(weight, np.float32), "w")]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], weights)
+    return clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+@pytest.mark.parametrize(
+    ("model", "macs"),
+    [
+        (one_node("MatMul", (3, 2), (4, 3), (4, 2)), 4 * 2 * 3),
+        (one_node("Gemm", (3, 2), (3,), (2,)), 2 * 3),
+        (one_node("Conv", (6, 1, 3, 3), (3, 5, 5), (6, 3, 3), group=3, kernel_shape=[3, 3]), 6 * 3 * 3 * 9),
+        (one_node("ConvTranspose", (1, 3, 2, 2), (1, 4, 4), (3, 8, 8), strides=[2, 2]), 4 * 4 * 3 * 2 * 2),
+    ],
+)
+def test_multiply_accumulates_by_hand(model, macs):
+    (node,) = coverage_of(model).nodes
+    assert node.macs == macs
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "passes"),
+    [
+        ("int8", {"int8": 0.995, "fp32": 0.005}, True),
+        ("int8", {"int8": 0.985, "fp32": 0.015}, False),
+        ("fp16", {"fp16": 0.995, "fp32": 0.005}, False),
+        ("fp32", {"fp32": 0.999, "int8": 0.001}, False),
+    ],
+)
+def test_how_much_may_be_in_another_precision(asked, found, passes):
+    coverage = Coverage("graph", found, found, ())
+    if passes:
+        check_precision(coverage, asked)
+    else:
+        with pytest.raises(GateError, match=f"{asked} was asked for"):
+            check_precision(coverage, asked)

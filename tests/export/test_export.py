@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import edgeline
 import edgeline_export.cli
@@ -16,6 +17,9 @@ from edgeline.manifest import BatchRange
 from edgeline_export import verify as gate
 from edgeline_export.samples import Samples
 from edgeline_export.subject import Subject
+from edgeline_train.data import DATASETS, load_split
+from edgeline_train.models import MODELS
+from edgeline_train.models.weights import load_weights
 from tests.conftest import one_line
 
 MAIN = edgeline_export.cli.main
@@ -39,6 +43,18 @@ def test_the_manifest_says_what_schemas_asks_for(exported, weights_file):
     assert check["accuracy_exported"] == check["accuracy_reference"] == manifest.source["accuracy"]
     assert check["drop_ci95"][0] <= 0 <= check["drop_ci95"][1]
     assert manifest.precision_coverage == {"source": "graph", "macs": {"fp32": 1.0}, "weights": {"fp32": 1.0}}
+
+
+def test_the_selftest_holds_real_inputs_and_their_logits(exported, weights_file):
+    """Against the test split's first digits and PyTorch's own answer."""
+    with np.load(exported / "selftest.npz") as arrays:
+        inputs, logits = arrays["inputs"], arrays["logits"]
+    digits = load_split(DATASETS["mnist-10k"], "test", None).images[:16]
+    assert np.allclose(inputs[:, 0], (digits / 255 - 0.1313) / 0.3089, atol=1e-6)
+    network = MODELS["lenet"].build()
+    load_weights(weights_file, network, MODELS["lenet"])
+    with torch.inference_mode():
+        assert np.allclose(logits, network.eval()(torch.from_numpy(inputs)).numpy(), atol=1e-4)
 
 
 def test_two_exports_are_byte_identical(exported, weights_folder, tmp_path, command):

@@ -121,3 +121,10 @@ def test_weights_behind_a_transpose_are_seen_as_weights():
     assert [node.op_type for node in plain.graph.node] == ["MatMul"]
     batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
     assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-6)
+
+
+def test_what_the_graph_gives_out_is_not_folded_away():
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[1, 1]), norm("y", "unused")]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((2, 3, 1, 1)), **NORM}, [3, 4, 4], [2, 4, 4])
+    batch = RANDOM.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    assert np.allclose(GraphRunner(clean_graph(folded(model))).run(batch), GraphRunner(model).run(batch), atol=1e-6)

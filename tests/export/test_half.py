@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.errors import InputError
 from edgeline_export.graph import clean_graph
-from edgeline_export.half import half, rounded
+from edgeline_export.half import _check_takes_half, half, rounded
 from edgeline_export.runner import GraphRunner
 from edgeline_export.torch_source import graph_from_module
 from edgeline_train.models import MODELS
@@ -108,3 +108,20 @@ def test_subgraphs_are_refused_by_name():
     model = chain(node, weights=[("c", np.array(True))])
     with pytest.raises(InputError, match="sub-graphs of If \\(node 'choice'\\)"):
         half(model)
+
+
+def test_an_operator_without_float16_is_named():
+    node = helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["kept"], "suppress")
+    with pytest.raises(InputError, match="NonMaxSuppression \\(node 'suppress'\\) takes no float16"):
+        _check_takes_half(node)
+
+
+def test_a_cast_to_float_inside_becomes_one_to_float16():
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["f", "x"], ["y"]),
+    ]
+    shipped = half(chain(*nodes))
+    assert kinds_of(shipped)["f"] == TensorProto.FLOAT16
+    assert GraphRunner(shipped).run(np.array([[2.5, -1.25]], np.float32)).tolist() == [[4.5, -2.25]]

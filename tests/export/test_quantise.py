@@ -8,7 +8,7 @@ from edgeline_export.coverage import check_precision, coverage_of
 from edgeline_export.fold import folded
 from edgeline_export.graph import clean_graph
 from edgeline_export.half import half
-from edgeline_export.quantise import LAYOUTS, ActivationRange, quantised, scale_for
+from edgeline_export.quantise import LAYOUTS, ActivationRange, quantised, quantised_tensors, scale_for
 from edgeline_export.ranges import RangeCollector
 from edgeline_export.runner import GraphRunner
 from tests.export.networks import rich_graph
@@ -226,3 +226,49 @@ def test_weights_are_those_of_onnx_runtimes_own_quantiser(exported, tmp_path):
         levels, their_levels = initializer(ours, f"{name}_int8"), initializer(theirs, f"{name}_quantized")
         assert np.abs(levels.astype(int) - their_levels.astype(int)).max() <= 1
     assert initializer(ours, "input_scale") == pytest.approx(initializer(theirs, "input_scale"), rel=1e-3)
+
+
+# --- which tensors integers meet at -----------------------------------------------------------------------------------
+
+
+def conv_and(operator, *inputs, weights=()):
+    """x -> Conv -> operator -> y"""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], "conv", kernel_shape=[1, 1]),
+             helper.make_node(operator, ["c", *inputs], ["y0"], "after"),
+             helper.make_node("GlobalAveragePool", ["y0"], ["y"], "pool")]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 1, 1])],
+        [numpy_helper.from_array(RANDOM.standard_normal((4, 2, 1, 1)).astype(np.float32), "w"),
+         *(numpy_helper.from_array(np.float32(value), name) for name, value in weights)],
+    )  # fmt: skip
+    return clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+@pytest.mark.parametrize(
+    ("model", "is_quantised"),
+    [
+        (conv_and("Relu"), False),  # saturation at 0 is the ReLU
+        (conv_and("Clip", "low", "high", weights=[("low", 0.0), ("high", 6.0)]), False),
+        (conv_and("Clip", "low", "high", weights=[("low", -0.5), ("high", 0.5)]), True),  # its own numbers matter
+        (conv_and("Sigmoid"), True),
+        (conv_and("Tanh"), True),  # a float operator: it reads what the integer convolution gives
+    ],
+)
+def test_what_a_convolution_gives_is_quantised_unless_its_activation_saturates(model, is_quantised):
+    batch = RANDOM.standard_normal((8, 2, 3, 3)).astype(np.float32)
+    made = quantised(model, ranges_of(model, batch), "integer")
+    assert ("c" in quantised_tensors(made)) is is_quantised
+    assert np.abs(GraphRunner(made).run(batch) - GraphRunner(model).run(batch)).max() < 0.03
+
+
+def test_the_sums_of_a_last_gemm_leave_as_floats():
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["g"]), helper.make_node("Softmax", ["g"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])], [numpy_helper.from_array(WEIGHT, "w")],
+    )  # fmt: skip
+    model = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    made = quantised(model, ranges_of(model, RANDOM.standard_normal((8, 2)).astype(np.float32)), "integer")
+    assert quantised_tensors(made) == {"x"}

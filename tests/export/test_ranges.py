@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeline.errors import GateError
-from edgeline_export.ranges import BINS, METHODS, RangeCollector
+from edgeline_export.ranges import BINS, METHODS, RangeCollector, _entropy_edge
 
 
 def collect(*batches):
@@ -68,3 +68,39 @@ def test_entropy_is_not_misled_by_zeros():
 def test_what_is_not_finite_is_named(bad):
     with pytest.raises(GateError, match="the activation 't' is NaN or infinite"):
         collect([1.0, bad])
+
+
+def test_percentile_keeps_what_is_more_than_one_in_ten_thousand():
+    """Five in ten thousand are no outliers at 99.99 %."""
+    values = np.concatenate([np.random.default_rng(0).uniform(-1, 1, 100_000), np.full(50, 50.0)])
+    assert collect(values).threshold("percentile") > 49
+
+
+def migacz_edge(counts, levels=128, step=16):
+    """The algorithm as the slides tell it, one bin at a time: the number of bins to keep."""
+    last = max(i for i, count in enumerate(counts) if count)
+    best, least = None, np.inf
+    for edge in [*range(levels, last + 1, step), last + 1]:
+        p = [float(count) for count in counts[:edge]]
+        p[-1] += sum(counts[edge:])
+        q = [0.0] * edge
+        members = [[i for i in range(edge) if i * levels // edge == level] for level in range(levels)]
+        for bins in members:
+            used = [i for i in bins if counts[i] > 0]
+            for i in used:
+                q[i] = sum(counts[j] for j in bins) / len(used)
+        p_sum, q_sum = sum(p), max(sum(q), 1.0)
+        divergence = sum(
+            (a / p_sum) * np.log((a / p_sum) / max(b / q_sum, 1e-12)) for a, b in zip(p, q, strict=True) if a > 0
+        )
+        if divergence < least:
+            best, least = edge, divergence
+    return best
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_entropy_is_the_published_algorithm(seed):
+    random = np.random.default_rng(seed)
+    counts = np.bincount(np.minimum(np.abs(random.standard_cauchy(20_000) * 40).astype(int), 599), minlength=600)
+    counts[0] = counts[1]
+    assert _entropy_edge(counts) == migacz_edge(counts.tolist())

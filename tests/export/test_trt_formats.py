@@ -55,6 +55,7 @@ def test_trt_rtx_builds_an_engine_in_every_precision(export, tmp_path, precision
     assert manifest.precision_coverage["weights"][wanted] > 0.99
     assert manifest.verification["drop"] <= 0.005
     assert manifest.verification["engine"].startswith("onnxruntime")
+    assert ("rounded to float16" in manifest.verification["engine"]) == ("fp16" in precision)
     assert (manifest.calibration is None) == (precision in ("fp32", "tf32"))
     assert out.count("\n") == 1
 
