@@ -87,8 +87,8 @@ def subject(labels=True, count=2_000):
     )  # fmt: skip
 
 
-def judge(exported, max_drop=0.01, labels=True, batch=BatchRange(1, 8, 64)):  # noqa: B008 - frozen
-    return gate.verify(subject(labels), exported, "toy", "fp32", batch, max_drop)
+def judge(exported, max_drop=0.01, labels=True, batch=BatchRange(1, 8, 64), precision="fp32"):  # noqa: B008 - frozen
+    return gate.verify(subject(labels), exported, "toy", precision, batch, max_drop)
 
 
 def wrong_for(share):
@@ -138,6 +138,20 @@ def test_an_output_that_is_not_finite_fails(bad):
 def test_other_outputs_without_labels_fail():
     with pytest.raises(GateError, match="nothing was written"):
         judge(lambda batch: -batch, labels=False)
+
+
+def test_int8_without_labels_is_judged_by_agreement():
+    judged = judge(wrong_for(0.005), labels=False, precision="int8")
+    assert judged.verification.accuracy_exported is None
+    assert 0.99 <= judged.verification.top1_agreement < 1
+    with pytest.raises(GateError, match=r"the export agrees with its source on 0\.9[67]\d\d of toy samples"):
+        judge(wrong_for(0.03), labels=False, precision="int8")
+
+
+def test_the_tolerance_of_int8_is_what_it_did_to_the_logits():
+    largest = float(np.abs(subject().samples.array).max())
+    assert judge(lambda batch: batch + np.float32(0.3), precision="int8").tolerance == pytest.approx(0.3, rel=1e-5)
+    assert judge(lambda batch: batch, precision="int8").tolerance == pytest.approx(0.02 * largest)
 
 
 def test_a_batch_size_that_fails_is_found():

@@ -128,3 +128,21 @@ def test_what_the_graph_gives_out_is_not_folded_away():
     model = model_of(nodes, {"w": RANDOM.standard_normal((2, 3, 1, 1)), **NORM}, [3, 4, 4], [2, 4, 4])
     batch = RANDOM.standard_normal((2, 3, 4, 4)).astype(np.float32)
     assert np.allclose(GraphRunner(clean_graph(folded(model))).run(batch), GraphRunner(model).run(batch), atol=1e-6)
+
+
+def test_dropout_that_trains_stays():
+    nodes = [helper.make_node("Dropout", ["x", "ratio", "training"], ["d"]), helper.make_node("Relu", ["d"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.float32(0.5), "ratio"), numpy_helper.from_array(np.array(True), "training")],
+    )  # fmt: skip
+    model = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    assert [node.op_type for node in folded(model).graph.node] == ["Dropout", "Relu"]
+
+
+def test_a_matmul_that_is_given_out_stays():
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Add", ["y", "b"], ["unused"])]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((3, 2)), "b": [1.0, -2.0]}, [3], [2])
+    assert [node.op_type for node in folded(model).graph.node] == ["MatMul", "Add"]
