@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import onnx
@@ -15,7 +16,8 @@ from edgeline_export.calibration import calibrate, check_fits_half
 from edgeline_export.calibration_data import BATCH, calibration_data
 from edgeline_export.calibration_record import calibration_json, histogram
 from edgeline_export.fold import folded
-from edgeline_export.ranges import RangeCollector
+from edgeline_export.page import _figure
+from edgeline_export.ranges import BINS, RangeCollector
 from edgeline_export.runner import GraphRunner
 from edgeline_train.data import DATASETS, load_split
 from tests.conftest import one_line
@@ -241,7 +243,9 @@ def test_the_record_keeps_a_histogram_of_each_tensor(lenet):
     for tensor in record["tensors"]:
         seen = found.ranges[tensor["name"]]
         assert sum(tensor["histogram"]["counts"]) == seen.counts.sum()
-        assert tensor["histogram"]["low"] <= seen.smallest <= seen.largest <= tensor["histogram"]["high"] + 1e-9
+        low, high, width = tensor["histogram"]["low"], tensor["histogram"]["high"], 2 * seen.limit / BINS
+        assert low <= seen.smallest < low + width * 1.01
+        assert high - width * 1.01 <= seen.largest <= high + 1e-9
 
 
 def test_a_histogram_of_zeros():
@@ -356,3 +360,23 @@ def test_what_ships_in_fp16_is_held_against_its_twin(export, tmp_path, monkeypat
     assert (code, out) == (1, "")
     assert "the float16 graph and its float32 twin differ by 1" in one_line(err)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_the_method_that_is_asked_for_is_used(export, tmp_path):
+    code, _, _ = export("--precision", "int8", "--calibration-method", "percentile", "--calibration-samples", 64)
+    assert code == 0
+    folder = tmp_path / "out" / "lenet-mnist-10k.int8.onnx"
+    assert json.loads((folder / "manifest.json").read_text())["calibration"]["method"] == "percentile"
+    tensors = {t["name"]: t for t in json.loads((folder / "calibration.json").read_text())["tensors"]}
+    assert 0 < tensors["conv2d"]["threshold"] < max(-tensors["conv2d"]["min"], tensors["conv2d"]["max"])
+
+
+def test_marks_stand_where_values_saturate():
+    """From -1 to 3 on 420 units: zero is a quarter of the way, 2 three quarters, -2 outside."""
+    collector = RangeCollector("t")
+    collector.add(np.linspace(-1, 3, 10_001, dtype=np.float32))
+    drawn = _figure("t", collector.result(), 2.0)
+    marks = re.findall(r'class="(zero|cut)" x1="([\d.]+)"', drawn)
+    assert [kind for kind, _ in marks] == ["zero", "cut"]
+    assert [float(x) for _, x in marks] == pytest.approx([105.0, 315.0], abs=0.5)
+    assert 'class="cut"' not in _figure("t", collector.result(), None)

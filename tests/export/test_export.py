@@ -164,6 +164,17 @@ def test_a_batch_size_that_fails_is_found():
         judge(run)
 
 
+@pytest.mark.parametrize("size", [2, 5, 48])
+def test_each_of_the_three_batch_sizes_is_run(size):
+    def run(batch):
+        if len(batch) == size:
+            raise ValueError("shape was frozen")
+        return batch
+
+    with pytest.raises(GateError, match=f"fails at batch {size}"):
+        judge(run, batch=BatchRange(2, 5, 48))
+
+
 def test_a_batch_size_that_gives_other_outputs_is_found():
     with pytest.raises(GateError, match="gives other outputs at batch 1 than at 64"):
         judge(lambda batch: batch if len(batch) > 1 else batch + 1)
