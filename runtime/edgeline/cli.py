@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeline import interrupts
-from edgeline.artefact import Artefact, open_artefact
-from edgeline.backends import ENGINES, choose_engine, import_packages
+from edgeline.artefact import open_artefact
+from edgeline.backends import ENGINES, choose_engine, import_packages, session_class
 from edgeline.command import Parser, note, run_command
 from edgeline.doctor import can_run, examine
-from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError, ShapeError
+from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError, MissingCapabilityError, ShapeError
 from edgeline.images import array_from_file
 from edgeline.info_text import (
     lines_of_artefact,
@@ -31,7 +32,7 @@ from edgeline.info_text import (
 from edgeline.loading import BUILDS, load
 from edgeline.selftest import run_selftest
 from edgeline.session import DEVICES, Session
-from edgeline.tensorrt.building import Built, build_plan, builder_of
+from edgeline.tensorrt.building import build_plan, builder_of
 from edgeline.tensorrt.preflight import examine_engine, examine_plan
 from edgeline.tensorrt.products import PRODUCTS
 
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "inputs", metavar="INPUT", nargs="+", type=Path, help=".png, .pgm, or .npy (pixels or network input)"
     )
     run.add_argument("--top", type=int, default=3, metavar="K", help="print the K most probable labels")
-    build.add_argument("--rebuild", action="store_true", help="build it also where the cache has it")
+    build.add_argument("--rebuild", action="store_true", help="build it also where one is ready")
     for command in (run, selftest):
         command.add_argument("--device", choices=DEVICES, default="auto", help="where to run")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of one call")
@@ -97,22 +98,21 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    built = _make_plan(open_artefact(args.artefact), rebuild=args.rebuild)
+    artefact = open_artefact(args.artefact)
+    with interrupts.held():  # only the imports: Ctrl-C may end the build
+        builder_of(artefact)
+        import_packages("tensorrt", artefact.manifest.format)
+    built = build_plan(artefact, rebuild=args.rebuild)
     for warning in built.warnings:
         note(f"the builder warns: {warning}")
+    if built.strongly_typed is False:
+        note(f"built without strong typing: {artefact.manifest.precision} is allowed in this engine, not demanded")
     if args.json:
         record = {**asdict(built), "path": str(built.path), "bytes": built.path.stat().st_size}
         print(json.dumps(record, indent=2))
     else:
         print_lines(lines_of_built(built))
     return EXIT_OK
-
-
-def _make_plan(artefact: Artefact, *, rebuild: bool = False) -> Built:
-    with interrupts.held():  # only the imports: Ctrl-C may end the build
-        builder_of(artefact)
-        import_packages("tensorrt", artefact.manifest.format)
-    return build_plan(artefact, rebuild=rebuild)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -132,12 +132,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Session:
-    if args.build == "missing" and args.device != "cpu":
-        artefact = open_artefact(args.artefact)
-        if choose_engine(artefact.manifest.format, args.engine) == "tensorrt":
-            _make_plan(artefact)
-    with interrupts.held():  # the engine's package is imported here
-        return load(args.artefact, args.device, args.threads, args.engine)
+    artefact = open_artefact(args.artefact)
+    engine = choose_engine(artefact.manifest.format, args.engine)
+    with interrupts.held():  # only the imports: what follows may build an engine, and Ctrl-C may end that
+        session_class(engine)
+        with contextlib.suppress(MissingCapabilityError):  # load() knows better which lack to name first
+            import_packages(engine, artefact.manifest.format)
+    return load(artefact, args.device, args.threads, args.engine, args.build)
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

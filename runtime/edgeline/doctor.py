@@ -1,4 +1,7 @@
-"""What this machine can run, why not the rest, and the line that fixes it. It looks; it loads no engine."""
+"""What this machine can run, why not the rest, and the line that fixes it. It looks; it loads no engine.
+
+It cannot see what only loading shows: libraries that lack another library, a cached engine that no longer loads.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ import numpy as np
 from edgeline.backends import ENGINES
 from edgeline.cache import cache_root, why_unsafe
 from edgeline.cuda import Gpu, gpu, has_cuda_driver
-from edgeline.tensorrt.preflight import has_cuda_bindings
+from edgeline.tensorrt.install import bindings_obstacle, install_line
 from edgeline.tensorrt.products import PRODUCTS, product_state
 
 _CUDA_ORT = "pip uninstall onnxruntime && pip install 'edgeline[gpu]'"
@@ -44,7 +48,7 @@ def examine() -> list[Finding]:
         _onnxruntime(found),
         _onnxruntime_tensorrt(found),
         *(_product(format_name, found) for format_name in PRODUCTS),
-        _cuda_bindings(),
+        _cuda_bindings(found),
         _gpu(found),
         _cache(),
         _pillow(),
@@ -75,7 +79,7 @@ def _onnxruntime_tensorrt(found: Gpu | None) -> Finding:
         return Finding(what, False, "onnxruntime-gpu is not installed", fix)
     state = product_state("trt")
     if state.module is None:
-        return Finding(what, False, state.why, PRODUCTS["trt"].install)
+        return Finding(what, False, state.why, install_line(PRODUCTS["trt"], found))
     return Finding(what, True, f"{_version('onnxruntime')} with TensorRT {state.version or 'of unknown version'}")
 
 
@@ -84,19 +88,21 @@ def _product(format_name: str, found: Gpu | None) -> Finding:
     runs = f"runs formats: {format_name}"
     if state.module is None:
         without = "" if found else ", and no NVIDIA GPU to run on"
-        return Finding(what, False, f"{state.why}{without}; {runs}", info.install)
+        return Finding(what, False, f"{state.why}{without}; {runs}", install_line(info, found))
     detail = f"{state.module} {state.version or 'of unknown version'}"
     if found is None:
         builds = "; export-model builds engines with it" if format_name == "trt-rtx" else ""
         return Finding(what, False, f"{detail}, no NVIDIA GPU to run on{builds}")
-    if not has_cuda_bindings():
-        return Finding(what, False, f"{detail}, without cuda-bindings", info.install)
+    obstacle = bindings_obstacle(found)
+    if obstacle is not None:
+        return Finding(what, False, f"{detail}, but {obstacle[0]}", obstacle[1])
     return Finding(what, True, f"{detail}; {runs}")
 
 
-def _cuda_bindings() -> Finding:
-    if not has_cuda_bindings():
-        return Finding("cuda-bindings", False, "not installed; TensorRT's engines need it", PRODUCTS["trt"].install)
+def _cuda_bindings(found: Gpu | None) -> Finding:
+    obstacle = bindings_obstacle(found)
+    if obstacle is not None:
+        return Finding("cuda-bindings", False, f"{obstacle[0]}; TensorRT's engines need it", obstacle[1])
     return Finding("cuda-bindings", True, _version("cuda-bindings"))
 
 
@@ -123,21 +129,23 @@ def _cache_at(root: Path) -> Finding:
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             return Finding("cache", False, f"{root} cannot be made below {parent}", _OTHER_CACHE)
         return Finding("cache", True, f"{root}, not made yet")
-    unsafe = why_unsafe(root)
+    unsafe, folders = why_unsafe(root), []
     if unsafe is None:
         folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
         unsafe = next((reason for reason in map(why_unsafe, folders) if reason is not None), None)
     if unsafe is not None:
         return Finding("cache", False, *unsafe)
-    return Finding("cache", True, f"{root}, {_size_bytes(root) / 1e6:.1f} MB")
+    sizes = [f"{folder.name} {_size_bytes(folder) / 1e6:.1f} MB" for folder in folders]
+    return Finding("cache", True, f"{root}, {', '.join(sizes) or 'empty'}")
 
 
 def _size_bytes(folder: Path) -> int:
-    """Add up the files; one that goes meanwhile (a build that ends) counts as nothing."""
+    """Add up the files, links not followed; one that goes meanwhile (a build that ends) counts as nothing."""
     total = 0
     for entry in folder.rglob("*"):
         try:
-            total += entry.stat().st_size if entry.is_file() else 0
+            found = entry.lstat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
         except FileNotFoundError:
             continue
     return total

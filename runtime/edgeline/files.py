@@ -6,21 +6,30 @@ import contextlib
 import ctypes
 import glob
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2): swap two paths in one step
+_numbers = itertools.count()
+_in_use: set[str] = set()  # the temporary folders that this process is writing
 
 
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hex digits."""
-    digest = hashlib.sha256()  # hashlib.file_digest would be shorter; Python 3.10 (JetPack 6) lacks it
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        return sha256_of_stream(stream)
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """Return the SHA-256 of what is left to read in `stream`, as 64 hex digits."""
+    digest = hashlib.sha256()  # hashlib.file_digest would be shorter; Python 3.10 (JetPack 6) lacks it
+    while block := stream.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 
@@ -37,7 +46,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path to write; on success it is flushed and renamed to `path`, on any failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -56,9 +65,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
+    temporary = _temporary(path)
+    _in_use.add(temporary.name)
     try:
+        temporary.mkdir()
         yield temporary
         for file in temporary.rglob("*"):
             _flush(file)
@@ -69,13 +79,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _in_use.discard(temporary.name)
+
+
+def _temporary(path: Path) -> Path:
+    """Name a place beside `path` that no other thread and no other running process uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.tmp")
 
 
 def _remove_stale(path: Path) -> None:
     """Remove what an earlier process left when it was killed (kill -9) while it wrote `path`."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        owner = left.name.removesuffix(".tmp").rpartition(".")[2]
-        if owner.isdigit() and (int(owner) == os.getpid() or not _is_running(int(owner))):
+        owner = left.name.removesuffix(".tmp").rpartition(".")[2].partition("-")[0]
+        # Our own number may be an earlier process's, too: a container starts with the same ones each time.
+        if owner.isdigit() and left.name not in _in_use and (int(owner) == os.getpid() or not _is_running(int(owner))):
             shutil.rmtree(left, ignore_errors=True)
 
 

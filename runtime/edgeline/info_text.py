@@ -36,7 +36,7 @@ def lines_of_artefact(artefact: Artefact) -> Lines:
         (
             "verified",
             f"with {check['engine']} on {check['samples']} samples ({check['data']}), "
-            f"largest difference {check['max_abs_diff']:.2g}",
+            f"largest difference {_difference_text(check)}",
         ),
         ("size", f"{artefact.total_bytes / 1e6:.2f} MB in {len(manifest.files) + 1} files, all hashes right"),
     ]
@@ -68,11 +68,10 @@ def lines_of_built(built: Built) -> Lines:
     """Say what `edgeline build` did."""
     done = {
         "built": "built, tested and cached",
-        "cached": "found in the cache: nothing to build",
-        "artefact": "the artefact's own fits here: nothing to build",
+        "cached": "found in the cache and tested again: nothing to build",
+        "artefact": "the artefact's own, tested here: nothing to build",
     }[built.origin]
-    lines = [("engine", done), ("file", str(built.path))]
-    return [*lines, ("selftest", selftest_text(built.selftest))] if built.selftest else lines
+    return [("engine", done), ("file", str(built.path)), ("selftest", selftest_text(built.selftest))]
 
 
 def selftest_text(result: SelftestResult, on: str = "") -> str:
@@ -103,6 +102,10 @@ def _model_text(manifest: Manifest) -> str:
 def _precision_text(coverage: Mapping[str, Any]) -> str:
     shares = ", ".join(f"{share:.1%} {name}" for name, share in coverage["macs"].items())
     return f"{shares or 'nothing'} of the multiply-accumulates, says the {coverage['source']}"
+
+
+def _difference_text(check: Mapping[str, Any]) -> str:
+    return "not known" if check["max_abs_diff"] is None else f"{check['max_abs_diff']:.2g}"
 
 
 def _accuracy_text(check: Mapping[str, Any]) -> str:

@@ -78,10 +78,14 @@ class OnnxParser:
 
 class IOptimizationProfile:
     def __init__(self) -> None:
-        self._shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        self._shapes: dict[str, list[tuple[int, ...]]] = {}
 
     def set_shape(self, input: str, min: Dims, opt: Dims, max: Dims) -> None:  # noqa: A002 - the real names
-        self._shapes[input] = (tuple(min), tuple(opt), tuple(max))
+        """Take sizes that are no sizes for an error, and any order: add_optimization_profile looks at that."""
+        for name, shape in (("min", min), ("opt", opt), ("max", max)):
+            if not all(0 <= size < 1 << 31 for size in shape):
+                raise RuntimeError(f"Shape provided for {name} is inconsistent with other shapes.")
+            self._shapes.setdefault(input, []).append(tuple(shape))
 
 
 class IBuilderConfig:
@@ -101,8 +105,8 @@ class IBuilderConfig:
         return flag in self._flags
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
-        for smallest, usual, largest in profile._shapes.values():
-            if not all(a <= b <= c for a, b, c in zip(smallest, usual, largest, strict=True)):
+        for shapes in profile._shapes.values():
+            if len(shapes) < 3 or not all(a <= b <= c for a, b, c in zip(*shapes, strict=True)):
                 return -1
         self._profiles.append(profile)
         return len(self._profiles) - 1
@@ -160,7 +164,7 @@ class Builder:
                 return self._refuse(
                     "Network has dynamic or shape inputs, but no optimization profile has been defined."
                 )
-            profile = config._profiles[0]._shapes[network._inputs[0].name]
+            profile = tuple(config._profiles[0]._shapes[network._inputs[0].name])
         record = PlanRecord(
             profile=profile,  # type: ignore[arg-type]
             flags=tuple(sorted(flag.name for flag in config._flags)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.doubles.rtx import IRuntimeConfig
+from tests.doubles.values import DynamicShapesKernelSpecializationStrategy as Kernels
 from tests.doubles.values import ProfilingVerbosity, Severity, TensorIOMode
 from tests.doubles.world import World
 
@@ -30,6 +31,8 @@ class IExecutionContext:
         self._profile = profile
         # The engine below Python holds the cache by a bare pointer: it must outlive the context.
         self._cache = None if config is None or config._cache is None else weakref.ref(config._cache)
+        self._kernels = Kernels.NONE if config is None else config.dynamic_shapes_kernel_specialization_strategy
+        self._compiled: set[int] = set()  # where there is no cache
         self._memory: tuple[int, int] | None = None
         self._addresses: dict[str, int] = {}
         self._inputs = [name for name, end in engine._ends.items() if end[0] is TensorIOMode.INPUT]
@@ -48,7 +51,7 @@ class IExecutionContext:
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         with self._used("set_optimization_profile_async") as allowed:
             if not allowed or profile_index != 0:
-                return False
+                raise RuntimeError("Error in set optimization profile async.")  # the bindings never return False
             self._change(self._profile != 0)
             self._profile = 0
             return True
@@ -149,6 +152,7 @@ class IExecutionContext:
             self._world.violation(f"{what}: two threads are in one context at once")
         if self._engine() is None:
             self._world.violation(f"{what} after the engine was freed")
+        self._world.on_first_device(what)
         self._user = me
         try:
             time.sleep(self._world.linger_s)
@@ -204,22 +208,29 @@ class Execution:
                 world.violation(f"a queued run reads {name} from memory that was freed")
                 return
             feeds[name] = memory.view(dtype).reshape(shape)
-        self._compile(context, batch)
+        fallback = self._runs_fallback(context, batch)
         outputs = [name for name, end in engine._ends.items() if end[0] is TensorIOMode.OUTPUT]
         for name, result in zip(outputs, engine._session.run(outputs, feeds), strict=True):
             memory = world.range("device", self.ends[name], result.nbytes)
             if memory is None:
                 world.violation(f"a queued run writes {name} to memory that was freed")
                 return
-            memory[:] = np.ascontiguousarray(result).reshape(-1).view(np.uint8)
+            answer = np.nextafter(result, np.inf, dtype=result.dtype) if fallback else result  # another last digit
+            memory[:] = np.ascontiguousarray(answer).reshape(-1).view(np.uint8)
         world.executions.append((self.how, batch))
 
-    def _compile(self, context: IExecutionContext, batch: int) -> None:
-        """TensorRT-RTX compiles kernels for a shape that neither the process nor its cache has met."""
+    def _runs_fallback(self, context: IExecutionContext, batch: int) -> bool:
+        """TensorRT-RTX compiles kernels for a shape that neither the process nor its cache has met.
+
+        LAZY, it does so while a fallback kernel runs; EAGER, before it runs anything; NONE, never.
+        """
         if not context._world.flavour.rtx:
-            return
+            return False
         cache = context._cache() if context._cache is not None else None
-        known = cache._compiled if cache is not None else context.__dict__.setdefault("_kernels", set())
-        if batch not in known:
+        known = cache._compiled if cache is not None else context._compiled
+        if batch in known:
+            return False
+        if context._kernels is not Kernels.NONE:
             context._world.compiled.append(batch)
             known.add(batch)
+        return context._kernels is not Kernels.EAGER

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tests.doubles.world import POISON, World
+from tests.doubles.world import DEVICES, POISON, World
 
 
 class cudaError_t(enum.IntEnum):
@@ -23,6 +23,7 @@ class cudaError_t(enum.IntEnum):
     cudaErrorMemoryAllocation = 2
     cudaErrorInsufficientDriver = 35
     cudaErrorNoDevice = 100
+    cudaErrorInvalidDevice = 101
     cudaErrorInvalidResourceHandle = 400
     cudaErrorIllegalAddress = 700
     cudaErrorStreamCaptureUnsupported = 900
@@ -135,7 +136,13 @@ class Cudart:
         self._world = world
 
     def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
-        return (_E.cudaSuccess if device == 0 else _E.cudaErrorInvalidValue,)
+        if not 0 <= device < DEVICES:
+            return (_E.cudaErrorInvalidDevice,)
+        self._world.device = device
+        return (_E.cudaSuccess,)
+
+    def cudaGetDevice(self) -> tuple[Any, ...]:
+        return _E.cudaSuccess, self._world.device
 
     def cudaGetErrorName(self, error: cudaError_t) -> tuple[Any, ...]:
         return _E.cudaSuccess, error.name.encode()
@@ -164,6 +171,7 @@ class Cudart:
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         if self._forbidden("cudaStreamCreateWithFlags"):
             return _E.cudaErrorStreamCaptureUnsupported, None
+        self._world.on_first_device("a stream is made")
         handle = cudaStream_t(self._world.handle())
         self._world.streams[int(handle)] = Stream()
         return _E.cudaSuccess, handle
@@ -216,6 +224,7 @@ class Cudart:
         found = self._known(self._world.streams, stream, "stream")
         if found is None:
             return (_E.cudaErrorInvalidResourceHandle,)
+        self._world.on_first_device("a capture begins")
         if found.queue:
             self._world.violation("a capture begins before the work in the stream was waited for")
         found.capture, found.invalid, found.mode, found.owner = [], False, mode, threading.get_ident()
@@ -254,6 +263,7 @@ class Cudart:
         work = self._known(self._world.executables, graphExec, "executable graph")
         if found is None or work is None:
             return (_E.cudaErrorInvalidResourceHandle,)
+        self._world.on_first_device("a graph is launched")
         for piece in work:
             piece.begin("graph")
             found.queue.append(piece)

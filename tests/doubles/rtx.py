@@ -31,6 +31,7 @@ class IRuntimeCache:
         world.born(self)
 
     def deserialize(self, blob: bytes) -> bool:
+        self._world.on_first_device("a runtime cache is deserialised")
         try:
             record = json.loads(bytes(blob))
         except ValueError:
@@ -41,6 +42,7 @@ class IRuntimeCache:
         return True
 
     def serialize(self) -> IHostMemory:
+        self._world.on_first_device("a runtime cache is serialised")
         record = {"environment": self._environment(), "kernels": sorted(self._compiled)}
         return IHostMemory(json.dumps(record).encode())
 
@@ -66,7 +68,9 @@ class IRuntimeConfig:
 
     @cuda_graph_strategy.setter
     def cuda_graph_strategy(self, strategy: CudaGraphStrategy) -> None:
-        self._graphs = strategy
+        # The real setter drops the answer of the C++ function below it: a refusal shows by reading back alone.
+        if self._world.faults.setting != "cuda_graph_strategy":
+            self._graphs = strategy
 
     @property
     def dynamic_shapes_kernel_specialization_strategy(self) -> DynamicShapesKernelSpecializationStrategy:
@@ -74,7 +78,8 @@ class IRuntimeConfig:
 
     @dynamic_shapes_kernel_specialization_strategy.setter
     def dynamic_shapes_kernel_specialization_strategy(self, how: DynamicShapesKernelSpecializationStrategy) -> None:
-        self._kernels = how
+        if self._world.faults.setting != "dynamic_shapes_kernel_specialization_strategy":
+            self._kernels = how
 
     def create_runtime_cache(self) -> IRuntimeCache | None:
         if self._world.faults.runtime_cache == "create":

@@ -59,6 +59,7 @@ class Runtime:
             self._world.violation("engine_host_code_allowed was switched on")
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+        self._world.on_first_device("deserialize_cuda_engine")
         reason = self._world.faults.deserialise or self._why_not(bytes(serialized_engine))
         if reason:
             self._logger.log(Severity.ERROR, f"IRuntime::deserializeCudaEngine: {reason}")
@@ -169,6 +170,7 @@ class ICudaEngine:
 
     def create_execution_context(self, *args: Any, **kwargs: Any) -> IExecutionContext | None:
         self._alive()
+        self._world.on_first_device("create_execution_context")
         how = next(iter((*args, *kwargs.values())), ExecutionContextAllocationStrategy.STATIC)
         user_managed = how is ExecutionContextAllocationStrategy.USER_MANAGED
         needed = 0 if user_managed else self._record.activation_bytes

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgeline.cuda import Gpu
 
+DEVICES = 2  # everything belongs on the first
 POISON = 0xFF  # in every byte: NaN as float16 and as float32
 FIRST_DEVICE_ADDRESS = 0xD000_0000_0000  # no host address: beyond what a process can map
 ALIGNMENT = 256
@@ -54,7 +55,8 @@ class Faults:
     deserialise: str = ""  # what the log says when deserialising gives None
     validity: tuple[str, tuple[str, ...]] | None = None  # RTX: "INVALID", diagnostics
     context: str = ""  # what the log says when create_execution_context gives None
-    refuse: str = ""  # a method of the context that returns False
+    refuse: str = ""  # a method of the context that returns False, or raises where the real one does
+    setting: str = ""  # a property of the runtime configuration that stays as it was, without a word
     execute: int | None = None  # the execute_async_v3 that returns False
     capture: str = ""  # "execute": it cannot be captured; "instantiate": the graph cannot be instantiated
     strong_typing: str = ""  # what the log says when a strongly typed build gives None
@@ -90,6 +92,7 @@ class World:
         self.streams: dict[int, Any] = {}
         self.graphs: dict[int, Any] = {}  # not instantiated
         self.executables: dict[int, Any] = {}
+        self._devices = threading.local()  # of each thread: the device that is current
         self._freed: dict[int, Allocation] = {}  # kept, so that a stale pointer reads NaN instead of crashing
         self._objects: list[weakref.ref[Any]] = []
         self._next_address = FIRST_DEVICE_ADDRESS
@@ -106,6 +109,20 @@ class World:
         with self.lock:
             taken, self.violations = self.violations, []
         return taken
+
+    @property
+    def device(self) -> int:
+        """The device that is current in this thread."""
+        return int(getattr(self._devices, "current", 0))
+
+    @device.setter
+    def device(self, device: int) -> None:
+        self._devices.current = device
+
+    def on_first_device(self, what: str) -> None:
+        """Record a misuse where another device than the first is current in this thread."""
+        if self.device != 0:
+            self.violation(f"{what} while device {self.device} is current")
 
     def handle(self) -> int:
         """Return a number that no other handle has."""
@@ -141,6 +158,7 @@ class World:
 
     def allocate(self, kind: str, nbytes: int) -> int | None:
         """Return the address of poisoned memory, or None where there is not enough."""
+        self.on_first_device(f"{kind} memory is allocated")
         with self.lock:
             self._allocation_count += 1
             short = kind == "device" and nbytes > self.free_bytes()

@@ -1,6 +1,7 @@
 """Small artefacts of format trt and trt-rtx, plans with true headers, and stand-ins for what needs a GPU.
 
-A stand-in session runs the artefact's graph on ONNX Runtime; a plan whose body says so makes it compute nonsense.
+A stand-in session runs the artefact's graph on ONNX Runtime; a plan whose body says so makes it compute nonsense, or is
+refused.
 Imported by subprocesses too, so nothing heavy at the top.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from edgeline.backends.onnxruntime import OnnxRuntimeSession
 from edgeline.cuda import Gpu
+from edgeline.errors import ArtefactError
 from edgeline.tensorrt.builder import BuiltEngine
 from edgeline.tensorrt.plans import ready_plan
 from edgeline.tensorrt.products import PRODUCTS, Product, ProductState
@@ -89,6 +91,8 @@ class FakeSession(OnnxRuntimeSession):
     def __init__(self, artefact, device="auto", threads=1, plan=None):
         plan = plan or ready_plan(artefact, fake_product(artefact.manifest.format), GPU)
         FakeSession.opened.append((device, plan))
+        if plan.read_bytes().endswith(b"refused"):
+            raise ArtefactError(f"TensorRT does not load {plan}: Error Code 6: edgeline build {artefact.folder}")
         self._nonsense = plan.read_bytes().endswith(b"nonsense")
         super().__init__(artefact, "cpu", threads)
 
@@ -103,8 +107,9 @@ def fake_product(format_name, version=None):
 class Builds:
     """Takes the place of build_engine: counts, in a file that processes share, and takes its time."""
 
-    def __init__(self, log, seconds=0.0, body=b"plan", format_name="trt-rtx"):
+    def __init__(self, log, seconds=0.0, body=b"plan", format_name="trt-rtx", strongly_typed=True):
         self.log, self.seconds, self.body, self.format_name = Path(log), seconds, body, format_name
+        self.strongly_typed = strongly_typed
 
     @property
     def count(self):
@@ -114,7 +119,8 @@ class Builds:
         with self.log.open("a") as stream:
             stream.write(f"{os.getpid()}\n")
         time.sleep(self.seconds)
-        return BuiltEngine(plan_bytes(self.format_name, body=self.body), True, ("a word of warning",))
+        plan = plan_bytes(self.format_name, body=self.body)
+        return BuiltEngine(plan, self.strongly_typed, ("a word of warning",))
 
 
 def pretend(patch, builds=None, gpu=GPU, installed=True):
@@ -123,6 +129,7 @@ def pretend(patch, builds=None, gpu=GPU, installed=True):
         patch(f"edgeline.tensorrt.{module}.gpu", lambda: gpu)
     patch("edgeline.doctor.gpu", lambda: gpu)
     patch("edgeline.backends.tensorrt.TensorRtSession", FakeSession)
+    patch("edgeline.tensorrt.building.open_cuda", lambda gpu: None)
     if builds is not None:
         patch("edgeline.tensorrt.building.build_engine", builds)
     if installed:
@@ -130,9 +137,10 @@ def pretend(patch, builds=None, gpu=GPU, installed=True):
         for module in ("tensorrt.building", "tensorrt.preflight"):
             patch(f"edgeline.{module}.load_product", fake_product)
         patch("edgeline.tensorrt.products.load_product", fake_product)
-        for module in ("tensorrt.preflight", "doctor"):
+        for module in ("tensorrt.building", "tensorrt.preflight", "doctor"):
             patch(f"edgeline.{module}.product_state", state.__getitem__)
-            patch(f"edgeline.{module}.has_cuda_bindings", lambda: True)
+        patch("edgeline.tensorrt.install.has_cuda_bindings", lambda: True)
+        patch("edgeline.tensorrt.install.bindings_version", lambda: "13.0.0")
 
 
 def patch_for_good(target, value):

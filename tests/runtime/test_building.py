@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,21 @@ import pytest
 import edgeline
 from edgeline.artefact import open_artefact
 from edgeline.backends import choose_engine, engine_of_format, import_packages, session_class
-from edgeline.cache import is_whole
-from edgeline.errors import ArtefactError, GateError, InputError, MissingCapabilityError, UnknownNameError
+from edgeline.cache import is_whole, locked, write_checked
+from edgeline.errors import (
+    ArtefactError,
+    GateError,
+    InputError,
+    MissingCapabilityError,
+    ResourceError,
+    UnknownNameError,
+)
 from edgeline.tensorrt import building, plans
 from tests.runtime import tensorrt_fakes as fakes
 from tests.runtime.tensorrt_fakes import GPU, FakeSession, fake_product, make_artefact, plan_bytes
 
 ROOT = Path(__file__).parent.parent.parent
+ORIN = replace(GPU, name="Orin", compute_capability="8.7", driver="12.6")
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +69,21 @@ def test_it_builds_tests_and_caches_once(flat, builds, cache, capsys):
     assert first.path.read_bytes() == plan_bytes()  # pure: what the builder made, and nothing else
     err = capsys.readouterr().err
     assert "TensorRT-RTX 1.7.1.116 for Testine 4000 (compute capability 8.9), driver for CUDA 13.0, fp32" in err
-    second = building.build_plan(flat)
-    assert (second.origin, second.path, builds.count) == ("cached", first.path, 1)
-    assert second.selftest is None
-    assert files_of(cache) == [first.path.name, f"{first.path.name}.sha256"]
     ((device, tested),) = FakeSession.opened
     assert device == "cuda"
     assert tested != first.path  # under its final name only after the self-test
+    assert files_of(cache) == [first.path.name, f"{first.path.name}.{sha256(plan_bytes()).hexdigest()}"]
+    second = building.build_plan(flat)
+    assert (second.origin, second.path, builds.count) == ("cached", first.path, 1)
+    assert second.selftest == first.selftest
+    assert FakeSession.opened[1:] == [("cuda", first.path)]
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_it_tells_whether_the_plan_was_built_strongly_typed(flat, builds, typed):
+    builds.strongly_typed = typed
+    assert building.build_plan(flat).strongly_typed is typed
+    assert building.build_plan(flat).strongly_typed is None  # of a cached one nobody knows it
 
 
 def test_rebuild_builds_again(flat, builds):
@@ -85,11 +102,33 @@ def test_a_damaged_plan_is_built_again(flat, builds, damage):
     assert is_whole(path)
 
 
-def test_a_plan_that_computes_something_else_is_not_kept(flat, builds, cache):
-    builds.body = b"nonsense"
-    with pytest.raises(GateError, match=r"self-test of flat.* failed: .*; the engine was not kept"):
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"nonsense", "self-test of flat.* failed: .*; the engine was not kept$"),
+        (b"refused", "TensorRT does not load .*: Error Code 6; the engine was not kept$"),
+    ],
+)
+def test_a_plan_that_fails_is_not_kept(flat, builds, cache, body, words):
+    builds.body = body
+    with pytest.raises(GateError, match=words):
         building.build_plan(flat)
     assert files_of(cache) == []
+
+
+@pytest.mark.parametrize("body", [b"nonsense", b"refused"])
+def test_a_cached_plan_that_fails_now_is_built_again(flat, builds, body, capsys):
+    """A driver or a library that was updated under the same key: the file is whole, and no longer runs."""
+    path = building.build_plan(flat).path
+    write_checked(path, plan_bytes(body=body))
+    capsys.readouterr()
+    built = building.build_plan(flat)
+    assert (built.origin, built.path, builds.count) == ("built", path, 2)
+    assert path.read_bytes() == plan_bytes()
+    notes = capsys.readouterr().err.splitlines()
+    assert notes[0].startswith("the engine of flat.fp32.trt-rtx that is ready here is not used: ")
+    assert "edgeline build" not in notes[0]
+    assert building.build_plan(flat).origin == "cached"
 
 
 def test_a_rebuild_that_fails_keeps_the_plan_that_passed(flat, builds):
@@ -116,9 +155,55 @@ def test_an_artefact_that_brings_its_own_plan(tmp_path, builds, cache):
     own = open_artefact(make_artefact(tmp_path / "own", "trt-rtx", plan=plan_bytes()))
     built = building.build_plan(own)
     assert (built.origin, built.path, builds.count) == ("artefact", own.folder / "model.rtxplan", 0)
-    with pytest.raises(InputError, match="brings an engine that fits here; leave --rebuild out"):
-        building.build_plan(own, rebuild=True)
+    assert built.selftest.samples == 16
     assert files_of(cache) == []
+    rebuilt = building.build_plan(own, rebuild=True)
+    assert (rebuilt.origin, builds.count) == ("built", 1)
+    assert plans.ready_plan(own, fake_product("trt-rtx"), GPU) == rebuilt.path  # from now on the one built here
+
+
+@pytest.mark.parametrize("body", [b"nonsense", b"refused"])
+def test_an_artefact_whose_own_plan_fails_here_is_built(tmp_path, builds, body, capsys):
+    """Its header fits, and it does not run: TensorRT's header does not tell which GPU it was built on."""
+    own = open_artefact(make_artefact(tmp_path / "own", "trt-rtx", plan=plan_bytes(body=body)))
+    built = building.build_plan(own)
+    assert (built.origin, builds.count) == ("built", 1)
+    assert capsys.readouterr().err.startswith("the engine of own that is ready here is not used: ")
+    assert building.build_plan(own).origin == "cached"
+    with edgeline.load(own.folder) as session:
+        assert session.engine == "tensorrt"
+    assert FakeSession.opened[-1] == ("auto", built.path)
+
+
+def test_an_artefact_whose_own_plan_is_none_is_built(tmp_path, builds):
+    own = open_artefact(make_artefact(tmp_path / "own", "trt-rtx", plan=b"x" * 100))
+    with pytest.raises(ArtefactError, match=f"is no TensorRT engine.*: edgeline build {own.folder}$"):
+        building.build_missing(own)
+    assert building.build_plan(own).origin == "built"
+    building.build_missing(own)
+    assert builds.count == 1
+
+
+def test_an_own_plan_does_without_a_cache(tmp_path, builds, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGELINE_CACHE", str(tmp_path / "file"))
+    own = open_artefact(make_artefact(tmp_path / "own", "trt-rtx", plan=plan_bytes()))
+    assert plans.ready_plan(own, fake_product("trt-rtx"), GPU) == own.folder / "model.rtxplan"
+    assert building.build_plan(own).origin == "artefact"
+    for folder, rebuild in ((own.folder, True), (make_artefact(tmp_path / "none", "trt-rtx"), False)):
+        with pytest.raises(ResourceError, match="cannot be made"):
+            building.build_plan(open_artefact(folder), rebuild=rebuild)
+    assert builds.count == 0
+
+
+def test_what_it_cannot_run_without_is_missed_before_the_build(flat, builds, monkeypatch):
+    def refuses(_gpu):
+        raise MissingCapabilityError("the driver is too old")
+
+    monkeypatch.setattr(building, "open_cuda", refuses)
+    with pytest.raises(MissingCapabilityError, match="too old"):
+        building.build_plan(flat)
+    assert builds.count == 0
 
 
 def test_an_artefact_whose_own_plan_is_for_another_gpu_is_built(tmp_path, builds):
@@ -131,6 +216,7 @@ def test_an_artefact_whose_own_plan_is_for_another_gpu_is_built(tmp_path, builds
 @pytest.mark.parametrize(
     ("format_name", "gpu", "error", "words"),
     [
+        ("trt", ORIN, MissingCapabilityError, r"edgeline\[trt\]' 'cuda-bindings>=12.6,<13'"),
         ("trt", None, MissingCapabilityError, "no NVIDIA GPU .* TensorRT builds on the GPU.*--engine onnxruntime runs"),
         ("trt-rtx", None, MissingCapabilityError, "TensorRT-RTX could build here, but checks the engine by running it"),
         ("trt", GPU, MissingCapabilityError, r"TensorRT is not installed: pip install 'edgeline\[trt\]'"),
@@ -142,98 +228,6 @@ def test_what_cannot_be_built(tmp_path, monkeypatch, format_name, gpu, error, wo
     monkeypatch.setattr("edgeline.tensorrt.products._is_installed", lambda _module: False)
     with pytest.raises(error, match=words):
         building.build_plan(open_artefact(make_artefact(tmp_path / "a", format_name)))
-
-
-# --- keys and the choice of a plan ------------------------------------------------------------------------------------
-
-
-def test_the_key_is_made_of_all_that_decides_the_plan(flat, tmp_path):
-    product = fake_product("trt-rtx")
-
-    def digest(artefact=flat, product=product, gpu=GPU):
-        return plans.plan_key(artefact, product, gpu).digest
-
-    def changed(**changes):
-        return replace(flat, manifest=replace(flat.manifest, **changes))
-
-    first = digest()
-    others = [
-        digest(open_artefact(make_artefact(tmp_path / "seed", "trt-rtx", seed=1))),
-        digest(changed(precision="int8")),
-        digest(changed(batch=replace(flat.manifest.batch, max=16))),
-        digest(product=fake_product("trt-rtx", "1.7.2.5")),
-        digest(product=fake_product("trt", "1.7.1.116")),
-        digest(gpu=replace(GPU, name="Testine 5000")),
-        digest(gpu=replace(GPU, compute_capability="12.0")),
-        digest(gpu=replace(GPU, driver="13.1")),
-    ]
-    others.append(replace(plans.plan_key(flat, product, GPU), builder_revision=plans.BUILDER_REVISION + 1).digest)
-    assert len({first, *others}) == 1 + len(others)
-    assert digest(open_artefact(make_artefact(tmp_path / "elsewhere", "trt-rtx"))) == first  # no path, no date
-    assert digest(gpu=replace(GPU, memory_bytes=1)) == first
-
-
-def test_targets_are_this_gpu_where_the_product_takes_any(flat):
-    assert plans.settings_of(flat, fake_product("trt-rtx"), GPU).compute_capabilities == ("8.9",)
-    assert plans.settings_of(flat, fake_product("trt"), GPU).compute_capabilities == ()
-
-
-@pytest.mark.parametrize(
-    ("format_name", "plan", "target", "reason"),
-    [
-        ("trt", None, {}, "is built on the device, and none is cached for TensorRT 10.9.0.34 on Testine 4000"),
-        ("trt-rtx", plan_bytes(targets=("12.0",)), {}, "built for compute capability 12.0, Testine 4000 has 8.9"),
-        ("trt-rtx", plan_bytes(version="1.6.0.1"), {}, "made by TensorRT-RTX 1.6.0.1, here is 1.7.1.116"),
-        ("trt-rtx", plan_bytes("trt"), {}, "made by TensorRT 10.9.0.34, TensorRT-RTX is needed"),
-        ("trt-rtx", plan_bytes(total=1000), {}, "has 68 bytes where its header tells 1000"),
-        ("trt", plan_bytes("trt"), {"compute_capability": "8.7"}, "built for compute capability 8.7"),
-        ("trt", plan_bytes("trt"), {"compute_capabilities": ["8.7"]}, "built for compute capability 8.7"),
-    ],
-)
-def test_without_a_plan_that_fits_the_error_names_the_command(tmp_path, format_name, plan, target, reason):
-    artefact = open_artefact(make_artefact(tmp_path / "a", format_name, plan=plan, target=target))
-    with pytest.raises(MissingCapabilityError) as caught:
-        plans.ready_plan(artefact, fake_product(format_name), GPU)
-    assert reason in str(caught.value)
-    assert str(caught.value).endswith(f"edgeline build {artefact.folder}")
-
-
-@pytest.mark.parametrize(
-    ("format_name", "plan", "target", "installed"),
-    [
-        ("trt-rtx", plan_bytes(targets=("8.0", "8.9")), {}, "1.7.1.116"),
-        ("trt", plan_bytes("trt"), {"compute_capability": "8.9"}, "10.9.0.34"),
-        ("trt", plan_bytes("trt"), {}, "10.9.0"),  # as TensorRT's Debian package calls itself
-        ("trt", plan_bytes("trt", total=1000), {}, "10.9.0"),  # its header is not known to tell the size
-    ],
-)
-def test_the_artefacts_own_plan_where_it_fits(tmp_path, cache, format_name, plan, target, installed):
-    artefact = open_artefact(make_artefact(tmp_path / "a", format_name, plan=plan, target=target))
-    found = plans.ready_plan(artefact, fake_product(format_name, installed), GPU)
-    assert found.parent == artefact.folder
-    assert not cache.exists()  # a device whose cache cannot be used runs it all the same
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("10.3.0.30", "10.3.0.30", True),
-        ("10.3.0.30", "10.3.0", True),
-        ("10.3.0.30", "10.3.0.26", False),
-        ("10.3.0.30", "10.3.1", False),
-        ("10.3.0.30", "10.3", False),  # too little to tell
-        ("1.7.1.116", "11.7.1.116", False),
-    ],
-)
-def test_versions(one, other, same):
-    assert plans.is_same_version(one, other) is same
-    assert plans.is_same_version(other, one) is same
-
-
-def test_a_plan_that_is_none_is_an_error(tmp_path):
-    artefact = open_artefact(make_artefact(tmp_path / "a", "trt-rtx", plan=b"x" * 100))
-    with pytest.raises(ArtefactError, match="is no TensorRT engine"):
-        plans.ready_plan(artefact, fake_product("trt-rtx"), GPU)
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
@@ -282,15 +276,28 @@ def test_a_build_that_is_killed_leaves_nothing_that_loads(flat, tmp_path, cache,
     process = start_build(flat, log, 60)
     wait_for(log.exists)
     # Also what a process leaves that is killed while it tests the plan, or while it writes it.
-    name = plans.cached_plan(flat, fake_product("trt-rtx"), GPU).name
-    for left in (f".{name}.unproven", f".{name}.{process.pid}.tmp", f".{name}.sha256.{process.pid}.tmp"):
+    name, digest = plans.cached_plan(flat, fake_product("trt-rtx"), GPU).name, sha256(plan_bytes()).hexdigest()
+    for left in (f".{name}.unproven", f".{name}.{digest}.{process.pid}-0.tmp", f"{name}.{'0' * 64}"):
         (cache / left).write_bytes(plan_bytes())
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     with pytest.raises(MissingCapabilityError, match="none is cached"):
         plans.ready_plan(flat, fake_product("trt-rtx"), GPU)
     assert building.build_plan(flat).origin == "built"  # at once: the lock went with the process
-    assert files_of(cache) == [name, f"{name}.sha256"]
+    assert files_of(cache) == [name, f"{name}.{digest}"]
+
+
+def test_the_next_build_of_anything_removes_what_killed_builds_left(flat, tmp_path, cache, builds):
+    cache.mkdir(parents=True, mode=0o700)
+    cache.parent.chmod(0o700)
+    dead, alive = cache / f".{'1' * 64}.plan.unproven", cache / f".{'2' * 64}.plan.unproven"
+    for left in (dead, alive):
+        left.write_bytes(plan_bytes())
+    with locked(cache / f"{'2' * 64}.plan"):  # as a build that is under way does
+        building.build_plan(flat)
+    assert [dead.exists(), alive.exists()] == [False, True]
+    building.build_plan(flat, rebuild=True)
+    assert not alive.exists()
 
 
 # --- edgeline.load and the table of engines ---------------------------------------------------------------------------
@@ -308,6 +315,22 @@ def test_load_builds_what_is_missing_once(flat, builds):
             inputs = np.load(flat.folder / "selftest.npz")
             np.testing.assert_allclose(session.infer_all(inputs["inputs"]), inputs["logits"], atol=1e-4)
     assert builds.count == 1
+
+
+@pytest.mark.parametrize("origin", ["cached", "artefact"])
+def test_load_does_not_test_what_is_ready(tmp_path, builds, origin):
+    plan = plan_bytes() if origin == "artefact" else None
+    folder = make_artefact(tmp_path / "a", "trt-rtx", plan=plan)
+    building.build_plan(open_artefact(folder))
+    FakeSession.opened.clear()
+    edgeline.load(folder, build="missing").close()
+    assert len(FakeSession.opened) == 1  # the session itself, and none for a self-test
+
+
+def test_load_takes_an_artefact_that_is_open(flat, builds, monkeypatch):
+    monkeypatch.setattr("edgeline.loading.open_artefact", None)  # its files are not hashed again
+    with edgeline.load(flat, build="missing") as session:
+        assert session.artefact is flat
 
 
 @pytest.mark.parametrize("build", ["always", "", None, True])
@@ -358,8 +381,10 @@ def test_engines_that_do_not_fit_a_format(tmp_path):
 def test_packages_that_are_missing_are_named(monkeypatch):
     monkeypatch.setattr("edgeline.tensorrt.products.load_product", fake_product)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(MissingCapabilityError, match=r"tensorrt needs cuda\.bindings\.runtime .*edgeline\[trt\]"):
-        import_packages("tensorrt", "trt")
+    for gpu, line in ((GPU, "<14"), (ORIN, "<13"), (None, "<14")):
+        monkeypatch.setattr("edgeline.cuda.gpu", lambda gpu=gpu: gpu)
+        with pytest.raises(MissingCapabilityError, match=rf"cuda\.bindings\.runtime .*'cuda-bindings>=12\.6,{line}'$"):
+            import_packages("tensorrt", "trt")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingCapabilityError, match=r"onnxruntime needs onnxruntime .*edgeline\[onnx\]"):
         import_packages("onnxruntime", "onnx")

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import edgeline.cli
 import edgeline.doctor
+from edgeline import interrupts
 from edgeline.artefact import open_artefact
 from edgeline.tensorrt import building
 from edgeline.tensorrt.products import ProductState
@@ -57,19 +59,41 @@ def test_build_says_what_it_did(flat, device, command):
     assert "the builder warns: a word of warning" in err
     code, out, err = command(MAIN, "build", flat)
     assert (code, err) == (0, "")
-    assert out.startswith("engine    found in the cache: nothing to build\n")
+    assert out.startswith("engine    found in the cache and tested again: nothing to build\nfile      ")
+    assert "selftest  passed: 16 inputs, largest difference" in out
     code, out, _ = command(MAIN, "build", flat, "--rebuild", "--json")
     record = json.loads(out)
     assert (record["origin"], record["bytes"], record["selftest"]["samples"]) == ("built", 68, 16)
-    assert record["warnings"] == ["a word of warning"]
+    assert (record["warnings"], record["strongly_typed"]) == (["a word of warning"], True)
+    assert "strong typing" not in err
     assert device.count == 2
+
+
+def test_build_says_when_types_were_not_demanded(flat, device, command):
+    device.strongly_typed = False
+    code, out, err = command(MAIN, "build", flat, "--json")
+    assert (code, json.loads(out)["strongly_typed"]) == (0, False)
+    assert err.endswith("built without strong typing: fp32 is allowed in this engine, not demanded\n")
 
 
 def test_build_of_an_artefact_with_its_own_engine(tmp_path, device, command):
     own = make_artefact(tmp_path / "own", "trt-rtx", plan=plan_bytes())
     code, out, _ = command(MAIN, "build", own)
     assert code == 0
-    assert out == f"engine    the artefact's own fits here: nothing to build\nfile      {own / 'model.rtxplan'}\n"
+    lines = ("engine    the artefact's own, tested here: nothing to build", f"file      {own / 'model.rtxplan'}")
+    assert out.startswith("\n".join([*lines, "selftest  passed: 16 inputs"]))
+    code, out, _ = command(MAIN, "build", own, "--rebuild")
+    assert (code, out.splitlines()[0]) == (0, "engine    built, tested and cached")
+    assert "loads     yes, from the cache" in command(MAIN, "info", own)[1]
+
+
+def test_the_command_that_selftest_names_is_the_way_out(tmp_path, device, command):
+    own = make_artefact(tmp_path / "own", "trt-rtx", plan=plan_bytes(body=b"refused"))
+    code, _, err = command(MAIN, "selftest", own)
+    assert code == 2
+    assert one_line(err).endswith(f": edgeline build {own}")
+    assert command(MAIN, "build", own)[0] == 0
+    assert command(MAIN, "selftest", own)[0] == 0
 
 
 def test_build_of_an_engine_that_fails_is_1(flat, device, command):
@@ -138,6 +162,7 @@ def test_info_on_an_engine_file_that_fits(tmp_path, device, command):
     [
         ("a.engine", b"\x02\0\0\0{}" + plan_bytes("trt"), "begins at byte 6: tail -c +7 "),
         ("a.txt", b"nothing at all", "is no engine: 14 bytes"),
+        ("deep.engine", (200_000).to_bytes(4, "little") + b"[" * 200_000 + b"x" * 100, "is no TensorRT engine"),
     ],
 )
 def test_info_on_what_is_no_engine_is_2(tmp_path, command, name, content, words):
@@ -213,6 +238,27 @@ def test_building_is_not_tried_for_the_cpu(flat, device, command, monkeypatch):
     assert device.count == 0
 
 
+@pytest.mark.parametrize("build", ["never", "missing"])
+def test_nothing_is_built_or_opened_while_interrupts_are_held(flat, device, command, monkeypatch, build):
+    """Only imports are: a session of onnxruntime-tensorrt may build for minutes, too."""
+    held = []
+    opened, builds = FakeSession.__init__, device
+
+    def looks(real):
+        def call(*arguments, **keywords):
+            held.append(interrupts._state.held)
+            return real(*arguments, **keywords)
+
+        return call
+
+    if build == "never":
+        command(MAIN, "build", flat)
+    monkeypatch.setattr(FakeSession, "__init__", looks(opened))
+    monkeypatch.setattr(building, "build_engine", looks(builds))
+    assert command(MAIN, "selftest", flat, "--build", build)[0] == 0
+    assert held == [False] * (1 if build == "never" else 3)
+
+
 def test_ctrl_c_ends_a_build_and_leaves_nothing(flat, device, command, monkeypatch, cache):
     def interrupted(*_args):
         raise KeyboardInterrupt
@@ -252,11 +298,27 @@ def test_doctor_on_a_device(flat, device, command, cache, monkeypatch):
     }  # fmt: skip
     assert found["tensorrt-rtx"]["ok"] is True
     assert found["nvidia-gpu"]["detail"] == "Testine 4000, compute capability 8.9, driver for CUDA 13.0, 8.0 GiB"
-    assert found["cache"]["detail"] == f"{cache}, 0.0 MB"
-    monkeypatch.setattr("edgeline.doctor.has_cuda_bindings", lambda: False)
+    assert found["cache"]["detail"] == f"{cache}, plans 0.0 MB"
+    device.body = bytes(1_500_000)
+    command(MAIN, "build", flat, "--rebuild")
+    (cache / "calibration").mkdir()
+    assert (
+        rows(command)[1]["cache"]["detail"] == f"{cache}, calibration 0.0 MB, plans 1.5 MB"
+    )  # its link counts nothing
+    monkeypatch.setattr("edgeline.tensorrt.install.has_cuda_bindings", lambda: False)
     _, found = rows(command)
-    assert (found["tensorrt"]["ok"], found["tensorrt"]["fix"]) == (False, "pip install 'edgeline[trt]'")
-    assert found["cuda-bindings"]["ok"] is False
+    for row in ("tensorrt", "cuda-bindings"):
+        assert (found[row]["ok"], found[row]["fix"]) == (False, "pip install 'cuda-bindings>=12.6,<14'")
+
+
+def test_doctor_compares_cuda_bindings_with_the_driver(device, command, monkeypatch):
+    """JetPack 6's driver serves CUDA 12; pip brings cuda-bindings for CUDA 13."""
+    monkeypatch.setattr("edgeline.doctor.gpu", lambda: replace(GPU, driver="12.6"))
+    _, found = rows(command)
+    for row in ("tensorrt", "tensorrt-rtx", "cuda-bindings"):
+        assert found[row]["ok"] is False
+        assert "cuda-bindings 13.0.0 is made for a newer CUDA than the driver serves (12.6)" in found[row]["detail"]
+        assert found[row]["fix"] == "pip install 'cuda-bindings>=12.6,<13'"
 
 
 def test_doctor_with_tensorrt_rtx_and_no_gpu(monkeypatch, command):

@@ -196,6 +196,7 @@ def test_without_a_driver_the_double_of_cuda_answers_as_the_real_one(real_cudart
         pytest.skip("there is a driver here: what CUDA answers without one cannot be asked")
     double = make_cudart(World(FLAVOURS["trt10"], None, Faults(), 0))
     for name, arguments in {
+        "cudaGetDevice": (),
         "cudaSetDevice": (0,),
         "cudaMalloc": (16,),
         "cudaMallocHost": (16,),
@@ -232,6 +233,27 @@ def test_without_a_driver_the_double_of_tensorrt_rtx_answers_as_the_real_one(rea
             answers.append((runtime.engine_host_code_allowed, built.strongly_typed))
             del runtime
     assert answers[:2] == answers[2:]
+
+
+def test_the_double_of_tensorrt_rtx_takes_and_refuses_profiles_as_the_real_one(real_rtx):
+    answers = []
+    for product in (real_rtx, None):
+        with gpu_double("rtx", gpu=None) if product is None else contextlib.nullcontext():
+            product = product or load_product("trt-rtx")
+            builder = product.module.Builder(product.log.handle)
+            for sizes in ((1, 2, 4), (8, 1, 64), (1, 9, 4), (0, 1, 2), (-1, 1, 2), (1, 2, 1 << 31)):
+                profile, config = builder.create_optimization_profile(), builder.create_builder_config()
+                try:
+                    answer = profile.set_shape("input", *(product.module.Dims((size, 1, 6, 6)) for size in sizes))
+                except RuntimeError as error:
+                    answer = str(error)
+                answers.append((sizes, answer, config.add_optimization_profile(profile)))
+            del builder, profile, config
+    assert answers[:6] == answers[6:]
+    assert [answer for _sizes, answer, _index in answers[4:6]] == [
+        "Shape provided for min is inconsistent with other shapes.",
+        "Shape provided for max is inconsistent with other shapes.",
+    ]
 
 
 # --- what the builder makes of it

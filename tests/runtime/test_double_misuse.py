@@ -1,6 +1,7 @@
 """What the double of TensorRT and CUDA must catch, each proven by a program that does it."""
 
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -151,6 +152,11 @@ def test_a_second_context_without_a_profile(desk):
     del second
 
 
+def test_a_profile_that_does_not_exist_is_an_exception_as_with_the_real_bindings(desk):
+    with pytest.raises(RuntimeError, match="Error in set optimization profile async"):
+        desk.context.set_optimization_profile_async(1, desk.stream.address)
+
+
 @pytest.mark.parametrize("shape", [(5, 1, 6, 6), (0, 1, 6, 6), (1, 1, 6, 7), (1, 1, 6)])
 def test_a_shape_outside_the_profile_is_refused_as_tensorrt_refuses_it(shape, desk):
     assert not desk.context.set_input_shape("input", shape)
@@ -294,6 +300,36 @@ def test_a_context_freed_before_its_graph(desk):
     graph = desk.stream.capture(desk.run)
     desk.context = None
     seen(desk, "freed before a graph that was captured from it")
+    graph.free()
+
+
+def test_work_for_the_first_device_where_another_is_current(desk):
+    """In this thread alone: each has a current device of its own."""
+    desk.ready()
+    desk.run()
+    desk.stream.synchronise()
+    graph = desk.stream.capture(desk.run)
+    assert [int(desk.api.cudaSetDevice(device)[0]) for device in (1, 2)] == [0, 101]
+    steps = {
+        "device memory is allocated": lambda: DeviceBuffer(desk.cuda, 16, "a test").free(),
+        "pinned memory is allocated": lambda: PinnedBuffer(desk.cuda, 16, "a test").free(),
+        "a stream is made": lambda: Stream(desk.cuda).free(),
+        "create_execution_context": lambda: desk.engine.create_execution_context(desk.user_managed) and None,
+        "deserialize_cuda_engine": lambda: desk.runtime.deserialize_cuda_engine(b""),
+        "set_input_shape": lambda: desk.context.set_input_shape("input", INPUT),
+        "execute_async_v3": lambda: desk.context.execute_async_v3(desk.stream.address),
+        "a graph is launched": lambda: graph.launch(desk.stream),
+        "a capture begins": lambda: (desk.stream.synchronise(), desk.stream.capture(lambda: None).free()),
+    }
+    for words, step in steps.items():
+        step()
+        assert desk.world.take_violations() == [f"{words} while device 1 is current"]
+        in_another_thread = threading.Thread(target=step)
+        in_another_thread.start()
+        in_another_thread.join()
+        assert desk.world.take_violations() == []
+    desk.api.cudaSetDevice(0)
+    desk.stream.synchronise()
     graph.free()
 
 

@@ -88,3 +88,49 @@ def test_the_exchange_works_without_renameat2(tmp_path, monkeypatch):
 def test_sha256_is_the_published_one_of_abc(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert files.sha256_of_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# --- several threads and processes ------------------------------------------------------------------------------------
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    """With one temporary name for both, the first to end takes the other's file away."""
+    both, errors = threading.Barrier(2, timeout=20), []
+
+    def write(content):
+        try:
+            with files.atomic_path(tmp_path / "report.json") as temporary:
+                temporary.write_text(content)
+                both.wait()
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert (tmp_path / "report.json").read_text() in ("one", "two")
+    assert leftovers(tmp_path) == []
+
+
+def test_threads_that_write_one_folder_do_not_meet(tmp_path):
+    with files.atomic_folder(tmp_path / "a") as first:
+        (first / "one").touch()
+        with files.atomic_folder(tmp_path / "a") as second:
+            (second / "two").touch()
+        assert (first / "one").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "stays"), [("999999999", False), (str(os.getpid()), False), ("1", True), ("x", True)]
+)
+def test_what_a_killed_process_left_is_removed(tmp_path, owner, stays):
+    """Also where it had our number: in a container every start has the same ones."""
+    left = tmp_path / f".a.{owner}-99999.tmp"
+    left.mkdir()
+    with files.atomic_folder(tmp_path / "a"):
+        pass
+    assert left.exists() is stays

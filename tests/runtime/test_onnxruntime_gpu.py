@@ -2,13 +2,20 @@
 
 import os
 import sys
+import threading
+import time
 import types
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import edgeline
-from edgeline.errors import ArtefactError, InputError, MissingCapabilityError, ResourceError, ShapeError
+from edgeline.backends import import_packages
+from edgeline.errors import ArtefactError, GateError, InputError, MissingCapabilityError, ResourceError, ShapeError
+from edgeline.selftest import run_selftest
+from edgeline.tensorrt.products import ProductState
 from tests.runtime.tensorrt_fakes import GPU, make_artefact
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -22,9 +29,18 @@ class FakeOnnxRuntime(types.ModuleType):
     class GraphOptimizationLevel:
         ORT_DISABLE_ALL = "none"
 
-    def __init__(self, available=(TENSORRT, CUDA, CPU), starts=(TENSORRT, CUDA, CPU), error=None, keeps=None):
+    def __init__(
+        self,
+        available=(TENSORRT, CUDA, CPU),
+        starts=(TENSORRT, CUDA, CPU),
+        error=None,
+        keeps=None,
+        nodes=((TENSORRT, 2),),
+        wrong=0.0,
+    ):
         super().__init__("onnxruntime")
         self.available, self.starts, self.error, self.keeps = list(available), starts, error, keeps or {}
+        self.nodes, self.wrong, self.weights = nodes, wrong, None
         self.sessions = []
         self.InferenceSession = lambda *args, **keywords: self.open(*args, **keywords)
 
@@ -39,7 +55,9 @@ class FakeOnnxRuntime(types.ModuleType):
             self.entries[key] = value
 
     def open(self, graph, options, providers):
-        session = FakeInference(self, options, providers)
+        self.weights = onnx.numpy_helper.to_array(onnx.load(graph).graph.initializer[0])
+        kind = FakeInference if self.nodes is None else FakeInference124
+        session = kind(self, options, providers)
         self.sessions.append(session)
         if self.error:
             raise RuntimeError(self.error)
@@ -64,7 +82,20 @@ class FakeInference:
         return [types.SimpleNamespace(name="logits", shape=["N", 3])]
 
     def run(self, names, feeds):
-        return [np.zeros((len(feeds["input"]), 3), np.float32)]
+        return [feeds["input"].reshape(len(feeds["input"]), -1) @ self.module.weights + np.float32(self.module.wrong)]
+
+
+class FakeInference124(FakeInference):
+    """From 1.24 on it tells which provider has which nodes."""
+
+    def get_provider_graph_assignment_info(self):
+        if self.options.entries.get("session.record_ep_graph_assignment_info") != "1":
+            raise RuntimeError("Session configuration entry must be set")
+        return [types.SimpleNamespace(ep_name=name, get_nodes=lambda n=count: [None] * n) for name, count in self.nodes]
+
+    @property
+    def nodes(self):
+        return self.module.nodes
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +116,9 @@ def open_with(monkeypatch, tmp_path):
 
     def load(fake, engine="onnxruntime-tensorrt", device="auto", precision="fp32", name="a", seed=0):
         monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-        folder = make_artefact(tmp_path / name, precision=precision, seed=seed)
+        folder = tmp_path / name
+        if not folder.exists():
+            make_artefact(folder, precision=precision, seed=seed)
         return edgeline.load(folder, device, engine=engine), fake.sessions[-1]
 
     return load
@@ -130,6 +163,111 @@ def test_each_graph_has_an_engine_folder_of_its_own(open_with, tmp_path):
 def test_a_provider_that_does_not_start_is_never_passed_over(open_with, starts):
     with pytest.raises(MissingCapabilityError, match=r"TensorRT provider did not start \(it fell back to C"):
         open_with(FakeOnnxRuntime(starts=starts))
+
+
+@pytest.mark.parametrize("nodes", [(), ((CUDA, 2),), ((TENSORRT, 0), (CUDA, 2))])
+def test_a_graph_of_which_tensorrt_takes_nothing_is_refused(open_with, nodes):
+    found = "2 on CUDAExecutionProvider" if nodes else "none anywhere"
+    with pytest.raises(MissingCapabilityError, match=f"TensorRT takes no node of a from ONNX Runtime .*{found}"):
+        open_with(FakeOnnxRuntime(nodes=nodes))
+
+
+@pytest.mark.parametrize("nodes", [((CUDA, 1), (TENSORRT, 1)), None])  # None: before 1.24 nobody can be asked
+def test_a_graph_that_tensorrt_takes_in_parts_is_run(open_with, nodes):
+    assert open_with(FakeOnnxRuntime(nodes=nodes))[0].device == "cuda"
+
+
+# --- the engine that ONNX Runtime builds and keeps --------------------------------------------------------------------
+
+
+def folder_of(inference):
+    return Path(inference.asked[TENSORRT]["trt_engine_cache_path"])
+
+
+@pytest.fixture
+def tests_run(monkeypatch):
+    """The sessions that ran the self-test."""
+    ran = []
+
+    def counted(session):
+        ran.append(session)
+        return run_selftest(session)
+
+    monkeypatch.setattr("edgeline.backends.onnxruntime_tensorrt.run_selftest", counted)
+    return ran
+
+
+def test_a_new_engine_is_tested_once(open_with, tests_run, capsys):
+    session, inference = open_with(FakeOnnxRuntime())
+    assert tests_run == [session]
+    assert "a: ONNX Runtime builds TensorRT's engine for it now" in capsys.readouterr().err
+    (folder_of(inference) / "x.engine").touch()
+    open_with(FakeOnnxRuntime())
+    assert (len(tests_run), capsys.readouterr().err) == (1, "")
+    assert (folder_of(inference) / "x.engine").exists()  # one that passed is used again
+    open_with(FakeOnnxRuntime(), name="other", seed=1)
+    assert len(tests_run) == 2
+
+
+def test_an_engine_that_computes_something_else_is_not_used_again(open_with, tests_run):
+    with pytest.raises(GateError, match="self-test of a on onnxruntime-tensorrt failed.*; the engine was not kept$"):
+        open_with(fake := FakeOnnxRuntime(wrong=1.0))
+    left = folder_of(fake.sessions[0]) / "x.engine"
+    left.touch()
+    open_with(FakeOnnxRuntime())
+    assert len(tests_run) == 2
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cut off"), KeyboardInterrupt()])
+def test_an_engine_whose_build_was_cut_off_is_not_used(open_with, tests_run, error):
+    fake, real = FakeOnnxRuntime(), FakeOnnxRuntime.open
+
+    def cut_off(self, graph, options, providers):
+        (Path(dict(providers)[TENSORRT]["trt_engine_cache_path"]) / "half.engine").touch()
+        raise error
+
+    fake.open = types.MethodType(cut_off, fake)
+    with pytest.raises((MissingCapabilityError, KeyboardInterrupt)):
+        open_with(fake)
+    fake.open = types.MethodType(real, fake)
+    _, inference = open_with(fake)
+    assert [path.name for path in folder_of(inference).iterdir()] == ["self-test-passed"]
+    assert len(tests_run) == 1
+
+
+def test_sessions_that_open_at_once_build_once(tmp_path, monkeypatch, tests_run):
+    """ONNX Runtime writes its engines in place: a second session would read a half-written one."""
+    fake, building, most = FakeOnnxRuntime(), [0], [0]
+    real, folder = fake.open, make_artefact(tmp_path / "a")
+
+    def slow(graph, options, providers):
+        marked = (Path(dict(providers)[TENSORRT]["trt_engine_cache_path"]) / "self-test-passed").exists()
+        building[0] += not marked
+        most[0] = max(most[0], building[0])
+        time.sleep(0.1)
+        building[0] -= not marked
+        return real(graph, options, providers)
+
+    fake.open = slow
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    threads = [threading.Thread(target=edgeline.load, args=(folder, "auto", 1, "onnxruntime-tensorrt")) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, len(fake.sessions), len(tests_run)) == ([1], 2, 1)
+
+
+def test_tensorrts_libraries_are_loaded_with_the_packages(monkeypatch):
+    """Where the command holds interrupts back, and not while the session opens."""
+    loaded = []
+    monkeypatch.setattr("edgeline.tensorrt.products.load_product", loaded.append)
+    import_packages("onnxruntime-tensorrt", "onnx")
+    monkeypatch.setattr("edgeline.tensorrt.products.product_state", lambda _name: ProductState("tensorrt", "10.9.0.34"))
+    import_packages("onnxruntime-tensorrt", "onnx")
+    import_packages("onnxruntime", "onnx")
+    assert loaded == ["trt"]
 
 
 def test_an_error_while_opening_says_what_may_be_missing(open_with):

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from edgeline.artefact import open_artefact
 from edgeline.errors import ArtefactError, MissingCapabilityError
 from edgeline.manifest import BatchRange
-from edgeline.tensorrt import building, preflight
+from edgeline.tensorrt import building, install, preflight
 from edgeline.tensorrt.builder import BuildSettings, build_engine
 from edgeline.tensorrt.products import load_product, product_state
 from tests.runtime import tensorrt_fakes as fakes
@@ -83,18 +84,71 @@ def test_a_machine_that_has_nothing_can_read_it_all_the_same(tmp_path, bare):
 
 
 def test_without_cuda_bindings(tmp_path, device, monkeypatch):
-    monkeypatch.setattr(preflight, "has_cuda_bindings", lambda: False)
+    monkeypatch.setattr(install, "has_cuda_bindings", lambda: False)
     report = preflight.examine_plan(write(tmp_path, plan_bytes("trt")))
     assert reasons(report) == ["cuda-bindings is not installed"]
-    assert report.obstacles[0].fix == "pip install 'edgeline[trt]'"
+    assert report.obstacles[0].fix == "pip install 'cuda-bindings>=12.6,<14'"
+
+
+@pytest.mark.parametrize(
+    ("driver", "bindings", "why", "fix"),
+    [
+        ("13.0", "13.5.0", None, None),
+        ("13.0", "12.9.2", None, None),
+        ("12.6", "12.9.2", None, None),
+        ("12.6", "13.5.0", "cuda-bindings 13.5.0 is made for a newer CUDA than the driver serves (12.6)", "<13'"),
+        ("12.6", None, "cuda-bindings is not installed", "pip install 'cuda-bindings>=12.6,<13'"),
+        ("14.0", None, "cuda-bindings is not installed", "pip install 'cuda-bindings>=12.6,<14'"),
+        ("11.4", "12.9.2", "the driver serves CUDA 11.4, cuda-bindings needs CUDA 12", "install a newer NVIDIA driver"),
+    ],
+)
+def test_cuda_bindings_fit_the_driver(tmp_path, device, monkeypatch, driver, bindings, why, fix):
+    monkeypatch.setattr(preflight, "gpu", lambda: replace(GPU, driver=driver))
+    monkeypatch.setattr(install, "has_cuda_bindings", lambda: bindings is not None)
+    monkeypatch.setattr(install, "bindings_version", lambda: bindings)
+    report = preflight.examine_plan(write(tmp_path, plan_bytes("trt")))
+    assert reasons(report) == ([why] if why else [])
+    assert why is None or report.obstacles[0].fix.endswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("machine", "kernel", "release_file", "jetson"),
+    [
+        ("aarch64", "5.15.148-tegra", False, True),
+        ("aarch64", "6.8.0-1004-generic", True, True),
+        ("aarch64", "6.8.0-1004-generic", False, False),
+        ("x86_64", "5.15.148-tegra", True, False),
+    ],
+)
+def test_on_a_jetson_tensorrt_comes_from_apt(tmp_path, bare, monkeypatch, machine, kernel, release_file, jetson):
+    release = tmp_path / "nv_tegra_release"
+    if release_file:
+        release.touch()
+    monkeypatch.setattr(install, "_TEGRA_RELEASE", release)
+    monkeypatch.setattr(install.platform, "machine", lambda: machine)
+    monkeypatch.setattr(install.platform, "release", lambda: kernel)
+    monkeypatch.setattr(preflight, "gpu", lambda: replace(GPU, driver="12.6"))
+    monkeypatch.setattr(install, "has_cuda_bindings", lambda: False)
+    fixes = [obstacle.fix for obstacle in preflight.examine_plan(write(tmp_path, plan_bytes("trt"))).obstacles]
+    if not jetson:
+        assert fixes == ["pip install 'edgeline[trt]' 'cuda-bindings>=12.6,<13'"]
+        return
+    assert fixes[0].startswith("apt-get install python3-libnvinfer ")
+    assert fixes[0].endswith("python3 -m venv --system-site-packages")
+    assert fixes[1] == "pip install 'cuda-bindings>=12.6,<13'"  # apt brings none
+    monkeypatch.setattr(building, "gpu", lambda: GPU)
+    with pytest.raises(MissingCapabilityError, match="TensorRT is not installed: apt-get install python3-libnvinfer"):
+        building.builder_of(open_artefact(make_artefact(tmp_path / "a", "trt")))
+    rtx = preflight.examine_plan(write(tmp_path, plan_bytes())).obstacles
+    assert rtx[0].fix == "pip install 'edgeline[trt-rtx]'"  # JetPack has none
 
 
 def test_cuda_bindings_are_looked_for_without_importing_them(monkeypatch):
     def missing(_name):
         raise ModuleNotFoundError("No module named 'cuda'")
 
-    monkeypatch.setattr("edgeline.tensorrt.preflight.importlib.util.find_spec", missing)
-    assert preflight.has_cuda_bindings() is False
+    monkeypatch.setattr(install.importlib.util, "find_spec", missing)
+    assert install.has_cuda_bindings() is False
 
 
 def test_metadata_glued_in_front(tmp_path):
@@ -148,7 +202,7 @@ def test_a_real_plan_tells_what_it_was_built_for(tmp_path, monkeypatch):
     settings = BuildSettings("fp32", BatchRange(1, 4, 8), ("8.9", "12.0"))
     plan = build_engine(load_product("trt-rtx"), graph, settings).plan
     monkeypatch.setattr(preflight, "gpu", lambda: GPU)
-    monkeypatch.setattr(preflight, "has_cuda_bindings", lambda: True)
+    monkeypatch.setattr(preflight, "bindings_obstacle", lambda _gpu: None)
     report = preflight.examine_plan(write(tmp_path, plan))
     assert (report.product, report.targets, report.whole) == ("TensorRT-RTX", ("8.9", "12.0"), True)
     assert report.obstacles == ()
@@ -200,6 +254,29 @@ def test_an_engine_in_the_artefact_that_does_not_fit(tmp_path, device, monkeypat
     report = preflight.examine_engine(artefact)
     assert (report.uses, report.obstacles) == ("cache", ())
     assert report.plan.obstacles != ()
+
+
+def test_a_cached_engine_comes_before_the_artefacts_own(tmp_path, device):
+    artefact = open_artefact(make_artefact(tmp_path / "a", "trt-rtx", plan=plan_bytes()))
+    path = building.build_plan(artefact, rebuild=True).path
+    report = preflight.examine_engine(artefact)
+    assert (report.uses, report.cached, report.plan.obstacles) == ("cache", path, ())
+
+
+def test_looking_makes_no_cache(tmp_path, device):
+    preflight.examine_engine(open_artefact(make_artefact(tmp_path / "a", "trt-rtx")))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_onnxruntime_tensorrt_needs_a_gpu_and_onnxruntime_nothing(tmp_path, device, monkeypatch):
+    artefact = open_artefact(make_artefact(tmp_path / "a", "onnx"))
+    preflight.need_engine(artefact, "onnxruntime-tensorrt")
+    monkeypatch.setattr(preflight, "gpu", lambda: None)
+    preflight.need_engine(artefact, "onnxruntime")
+    with pytest.raises(
+        MissingCapabilityError, match="a cannot run on onnxruntime-tensorrt here .there is no NVIDIA GPU"
+    ):
+        preflight.need_engine(artefact, "onnxruntime-tensorrt")
 
 
 def test_an_artefact_where_nothing_is_installed(tmp_path, bare):

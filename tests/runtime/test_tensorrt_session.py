@@ -118,6 +118,15 @@ def test_tensorrt_rtx_is_told_to_capture_and_nothing_is_captured_by_hand(world, 
 
 
 @on(*ALL)
+def test_two_calls_give_the_same_to_the_last_digit(world, artefact):
+    """TensorRT-RTX would run another kernel at first, if it were not told to compile the right one before."""
+    with TensorRtSession(artefact) as session:
+        for size in (1, 3):
+            first = session.infer(images(size))
+            np.testing.assert_array_equal(session.infer(images(size)), first)
+
+
+@on(*ALL)
 def test_outputs_belong_to_the_caller(world, artefact):
     with TensorRtSession(artefact) as session:
         first = session.infer(images(2, seed=1))

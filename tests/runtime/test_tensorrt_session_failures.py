@@ -8,6 +8,7 @@ from edgeline.errors import EdgelineError
 from edgeline.tensorrt.device import Stream
 from tests.doubles import FLAVOURS, Faults, gpu_double
 from tests.doubles.artefacts import expected, images, small_graph, write_artefact
+from tests.doubles.context import IExecutionContext
 
 on_each = pytest.mark.parametrize("flavour", FLAVOURS)
 
@@ -51,9 +52,26 @@ def test_what_tensorrt_refuses_is_an_error_in_its_words(flavour, method, made):
 def test_a_profile_that_is_refused(made):
     artefact = made("trt10")
     faults = Faults(refuse="set_optimization_profile_async")
-    with gpu_double("trt10", faults=faults), TensorRtSession(artefact) as session:
+    with gpu_double("trt10", faults=faults) as world, TensorRtSession(artefact) as session:
         session.infer(images(1))  # the first context has its profile
-        with pytest.raises(EdgelineError, match="set_optimization_profile_async failed"):
+        words = "set_optimization_profile_async failed: set_optimization_profile_async: the double was told to refuse"
+        with pytest.raises(EdgelineError, match=words):
+            session.infer(images(2))
+        world.faults.refuse = ""
+        np.testing.assert_allclose(session.infer(images(2)), expected(small_graph(), images(2)), atol=1e-6)
+
+
+def test_what_tensorrt_raises_is_told_where_its_log_is_silent(made, monkeypatch):
+    artefact = made("trt10")
+
+    def silent(context, profile_index, stream_handle):
+        raise RuntimeError("Error in set optimization profile async.")
+
+    with gpu_double("trt10"), TensorRtSession(artefact) as session:
+        session.infer(images(1))
+        monkeypatch.setattr(IExecutionContext, "set_optimization_profile_async", silent)
+        words = "set_optimization_profile_async failed: Error in set optimization profile async."
+        with pytest.raises(EdgelineError, match=words):
             session.infer(images(2))
 
 
@@ -89,7 +107,7 @@ def test_an_error_on_the_device_reaches_the_caller(flavour, made):
     ("capture", "words"),
     [("execute", "operation not permitted when stream is capturing"), ("instantiate", "cudaGraphInstantiate failed")],
 )
-def test_work_that_cannot_be_captured_runs_all_the_same_and_says_so(flavour, capture, words, made):
+def test_work_that_cannot_be_captured_runs_all_the_same_and_says_so(flavour, capture, words, made, capsys):
     artefact = made(flavour)
     with gpu_double(flavour, faults=Faults(capture=capture)) as world, TensorRtSession(artefact) as session:
         for _ in range(3):
@@ -98,6 +116,26 @@ def test_work_that_cannot_be_captured_runs_all_the_same_and_says_so(flavour, cap
         assert words in session.graphs_refused[2]
         assert world.calls.count("cudaStreamBeginCapture") == 1  # it is not tried again and again
         assert world.executions == [("plain", 2)] * 3
+        session.infer(images(3))
+        assert set(session.graphs_refused) == {2, 3}
+    (note,) = capsys.readouterr().err.splitlines()  # once, and not for each batch size
+    assert note.startswith("no CUDA graph for batches of 2: they run right, and each call costs more: ")
+    assert words in note
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("cuda_graph_strategy", "at DISABLED where WHOLE_GRAPH_CAPTURE was asked for: each call costs more"),
+        ("dynamic_shapes_kernel_specialization_strategy", "at LAZY where EAGER was asked for: the first calls of a"),
+    ],
+)
+def test_a_setting_that_tensorrt_rtx_does_not_take_is_noted(setting, words, made, capsys):
+    artefact = made("rtx")
+    with gpu_double("rtx", faults=Faults(setting=setting)), TensorRtSession(artefact) as session:
+        np.testing.assert_allclose(session.infer(images(2)), expected(small_graph(), images(2)), atol=1e-6)
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"TensorRT-RTX 1.7.1.116 leaves {setting} {words}")
 
 
 def test_a_graph_that_does_not_launch(made):

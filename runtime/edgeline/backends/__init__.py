@@ -21,7 +21,8 @@ class Engine:
 
     `formats` are those that it is chosen for. One that `runs_graphs` also runs any other artefact that keeps its graph
     (model.onnx). `packages` are imported whatever the format, TensorRT's product besides where it `needs_product`:
-    the format says which one, edgeline.tensorrt.products how it is installed.
+    the format says which one, edgeline.tensorrt.products how it is installed. `libraries_of` is the format of a product
+    that is imported where it is installed, for the libraries that come with it; else they are the system's.
     """
 
     session: str
@@ -30,6 +31,7 @@ class Engine:
     install: str
     runs_graphs: bool = False
     needs_product: bool = False
+    libraries_of: str = ""
 
 
 ENGINES = {
@@ -46,6 +48,7 @@ ENGINES = {
         packages=("onnxruntime",),
         install="pip install 'edgeline[gpu]'",
         runs_graphs=True,
+        libraries_of="trt",
     ),
     "tensorrt": Engine(
         session="edgeline.backends.tensorrt:TensorRtSession",
@@ -94,16 +97,26 @@ def import_packages(engine: str, format_name: str) -> None:
 
     Raises MissingCapabilityError with the line that installs it, UnknownNameError for an unknown engine.
     """
+    from edgeline.tensorrt.products import load_product, product_state
+
     needs = _engine(engine)
     if needs.needs_product:
-        from edgeline.tensorrt.products import load_product
-
         load_product(format_name)
+    if needs.libraries_of and product_state(needs.libraries_of).module is not None:
+        load_product(needs.libraries_of)
     for package in needs.packages:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise MissingCapabilityError(f"{engine} needs {package} ({error}): {needs.install}") from None
+            line = _bindings_line() if package.startswith("cuda.") else needs.install
+            raise MissingCapabilityError(f"{engine} needs {package} ({error}): {line}") from None
+
+
+def _bindings_line() -> str:
+    from edgeline.cuda import gpu
+    from edgeline.tensorrt.install import fitting_bindings
+
+    return f"pip install '{fitting_bindings(gpu())}'"
 
 
 def _engine(name: str) -> Engine:

@@ -8,7 +8,9 @@ edgeline.tensorrt.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,14 +21,17 @@ import numpy.typing as npt
 from edgeline import cuda
 from edgeline.artefact import Artefact
 from edgeline.command import note
-from edgeline.errors import InputError, MissingCapabilityError, ShapeError
+from edgeline.errors import EdgelineError, InputError, MissingCapabilityError, ShapeError
 from edgeline.session import Session
-from edgeline.tensorrt.device import Stream, open_cuda
+from edgeline.tensorrt.device import Cuda, Stream, open_cuda
 from edgeline.tensorrt.engine import Engine
 from edgeline.tensorrt.execution import Buffers, CapturingRunner, Runner, SelfCapturingRunner, captures_by_itself
 from edgeline.tensorrt.fit import check_batch, check_ends, check_header, cure
 from edgeline.tensorrt.products import Product, load_product
 from edgeline.tensorrt.runtime_cache import RuntimeCache
+
+_ABANDONED: list[contextlib.ExitStack] = []
+_PATIENCE_S = 5.0  # for a call that a daemon thread has under way when the interpreter ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,10 @@ class TensorRtSession(Session):
     """Runs the plan of an artefact of format `trt` or `trt-rtx` on the first GPU.
 
     Calls from several threads take turns. Each of the last batch sizes keeps a CUDA graph: a batch size's first call is
-    slower than those after it.
+    slower than those after it. A thread's current CUDA device is after each call what it was before.
+
+    A session that is dropped, or left open to the end of the program, gives back what it holds; close() does it at once
+    and raises what goes wrong.
     """
 
     engine: ClassVar[str] = "tensorrt"
@@ -66,9 +74,12 @@ class TensorRtSession(Session):
         check_header(content, str(path), artefact, product, gpu)
         self.device = "cuda"
         self._lock = threading.Lock()
-        with contextlib.ExitStack() as stack:
+        self._cuda = open_cuda(gpu)
+        with self._cuda.on_device(), contextlib.ExitStack() as stack:
             self._open(product, gpu, content, str(path), stack)
             self._stack = stack.pop_all()
+        # Not a method, nor anything else that refers to the session: it would live for ever.
+        self._unclosed = weakref.finalize(self, _give_back, self._stack, self._cuda, self._lock, str(path), os.getpid())
 
     @property
     def graphs_captured(self) -> tuple[int, ...] | None:
@@ -95,8 +106,7 @@ class TensorRtSession(Session):
 
     def _open(self, product: Product, gpu: cuda.Gpu, plan: bytes, what: str, stack: contextlib.ExitStack) -> None:
         """Open what the session works with; `stack` frees it in reverse order, and as far as it came."""
-        device = open_cuda(gpu)
-        stream = Stream(device)
+        stream = Stream(self._cuda)
         stack.callback(stream.free)
         engine = Engine(product, what, cure(self.artefact))
         stack.callback(engine.free)
@@ -106,14 +116,14 @@ class TensorRtSession(Session):
         check_ends(engine.ends(), what, self.artefact)
         self._range = engine.batch(self._input)
         check_batch(self._range, what, self.artefact)
-        self._buffers = Buffers(device, self._input, self._output, self._range.max, stack)
+        self._buffers = Buffers(self._cuda, self._input, self._output, self._range.max, stack)
         self._memory = MemoryUse(engine.activation_bytes, self._buffers.nbytes, self._buffers.nbytes, len(plan))
         self._runner: Runner
         if captures_by_itself(engine):
             cache = RuntimeCache(plan, product, gpu)
-            self._runner = SelfCapturingRunner(device, engine, stream, self._buffers, cache, stack)
+            self._runner = SelfCapturingRunner(self._cuda, engine, stream, self._buffers, cache, stack)
         else:
-            self._runner = CapturingRunner(device, engine, stream, self._buffers, stack)
+            self._runner = CapturingRunner(self._cuda, engine, stream, self._buffers, stack)
 
     def _check(self, batch: npt.NDArray[Any]) -> None:
         super()._check(batch)
@@ -127,15 +137,44 @@ class TensorRtSession(Session):
 
     def _infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         with self._lock:
-            if self._closed:  # by another thread, while this one waited
+            # Closed while this thread waited: by another one, or by the interpreter's end, which daemon threads see.
+            self._closed |= not self._unclosed.alive
+            if self._closed:
                 self._check(batch)
-            self._buffers.put(batch)
-            self._runner.run(len(batch))
-            return self._buffers.take(len(batch))
+            with self._cuda.on_device():
+                self._buffers.put(batch)
+                self._runner.run(len(batch))
+                return self._buffers.take(len(batch))
 
     def _close(self) -> None:
         with self._lock:
-            self._stack.close()
+            if self._unclosed.detach() is not None:
+                _free(self._stack, self._cuda)
+
+
+def _free(stack: contextlib.ExitStack, device: Cuda) -> None:
+    """Free all that a session holds, even where its device cannot be made current."""
+    with stack, device.on_device():
+        stack.close()
+
+
+def _give_back(stack: contextlib.ExitStack, device: Cuda, lock: threading.Lock, what: str, process: int) -> None:
+    """Do what close() does for a session that nobody refers to any more, or when the interpreter ends.
+
+    Runs in whichever thread the garbage collector chose, before modules go away, and once.
+    """
+    if os.getpid() != process:  # a fork: CUDA does not work in the child, whose copy must not be destroyed either
+        _ABANDONED.append(stack)
+        return
+    if not lock.acquire(timeout=_PATIENCE_S):
+        note(f"the session of {what} was in a call when the program ended; what it holds goes with the process")
+        return
+    try:
+        _free(stack, device)
+    except EdgelineError as error:
+        note(f"the session of {what} was not closed, and not all that it holds could be given back: {error}")
+    finally:
+        lock.release()
 
 
 def _gpu(device: str, artefact: Artefact) -> cuda.Gpu:

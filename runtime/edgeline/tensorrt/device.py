@@ -2,15 +2,18 @@
 
 Over cuda-bindings 12.6 to 13 (`cuda.bindings.runtime`), imported when open_cuda() is called, on the first device
 (CUDA_VISIBLE_DEVICES chooses another). What is made here is freed by its free(), once, however often it is called; no
-finaliser frees anything. Not here: events and clocks (the benchmark owns them), kernels, a second device.
+finaliser here frees anything (the session has one). Not here: events and clocks (the benchmark owns them), kernels, a
+second device.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ import numpy.typing as npt
 from edgeline.cuda import Gpu
 from edgeline.errors import EdgelineError, MissingCapabilityError, ResourceError
 
+_FIRST_DEVICE = 0
 _OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
 _NO_DEVICE = "cudaErrorNoDevice"
 # What says that the driver is missing, or too old for this cuda-bindings.
@@ -51,6 +55,10 @@ class Cuda:
             return results[0] if results else None
         return tuple(results)
 
+    def on_device(self) -> OnDevice:
+        """Return a block in which the first device is current in this thread; after it, what was current before."""
+        return OnDevice(self)
+
     def free_bytes(self) -> int:
         """Return how much device memory is free: for messages, since on Jetson more can be had than is free."""
         free, _total = self.call("cudaMemGetInfo")
@@ -81,8 +89,38 @@ class Cuda:
         return "" if int(code) != 0 else f", {int(free) / 1e6:.1f} MB are free"
 
 
+class OnDevice:
+    """Makes the first device current for the length of a block. Every thread has a current device of its own.
+
+    CUDA is asked each time, which costs less than 1 us: a thread may have changed its device since its last call.
+    """
+
+    __slots__ = ("_before", "_cuda")
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._before = _FIRST_DEVICE
+
+    def __enter__(self) -> None:
+        before = self._cuda.call("cudaGetDevice")
+        if before != _FIRST_DEVICE:
+            self._cuda.call("cudaSetDevice", _FIRST_DEVICE)
+            self._before = before
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before == _FIRST_DEVICE:
+            return
+        try:
+            self._cuda.call("cudaSetDevice", self._before)
+        except EdgelineError:
+            if kind is None:  # else the error under way is the first one, and says more
+                raise
+
+
 def open_cuda(gpu: Gpu) -> Cuda:
-    """Import cuda-bindings and make the first device current.
+    """Import cuda-bindings and start CUDA on the first device; the calling thread's current device stays what it was.
 
     Raises MissingCapabilityError without cuda-bindings, or without a driver that it can use.
     """
@@ -93,7 +131,9 @@ def open_cuda(gpu: Gpu) -> Cuda:
             f"cuda-bindings is not installed or does not load ({error}): pip install '{_fitting_bindings(gpu)}'"
         ) from None
     cuda = Cuda(api, gpu)
-    cuda.call("cudaSetDevice", 0)
+    with cuda.on_device():
+        # Also where it is current already: this is what makes CUDA start there, and say so where it cannot.
+        cuda.call("cudaSetDevice", _FIRST_DEVICE)
     return cuda
 
 
@@ -180,15 +220,16 @@ class Stream:
         """
         # Thread-local: other threads may allocate meanwhile; the default would forbid it to the whole process.
         mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._cuda.call("cudaStreamBeginCapture", self.handle, mode)
-        try:
-            enqueue()
-        except BaseException:
-            # A capture that was invalidated ends with an error of its own; the one under way says more.
-            with contextlib.suppress(EdgelineError):
-                self._cuda.call("cudaGraphDestroy", self._cuda.call("cudaStreamEndCapture", self.handle))
-            raise
-        graph = self._cuda.call("cudaStreamEndCapture", self.handle)
+        with _no_collection():
+            self._cuda.call("cudaStreamBeginCapture", self.handle, mode)
+            try:
+                enqueue()
+            except BaseException:
+                # A capture that was invalidated ends with an error of its own; the one under way says more.
+                with contextlib.suppress(EdgelineError):
+                    self._cuda.call("cudaGraphDestroy", self._cuda.call("cudaStreamEndCapture", self.handle))
+                raise
+            graph = self._cuda.call("cudaStreamEndCapture", self.handle)
         try:
             executable = self._cuda.call("cudaGraphInstantiate", graph, 0)
         finally:
@@ -200,6 +241,21 @@ class Stream:
         handle, self.handle = self.handle, None
         if handle is not None:
             self._cuda.call("cudaStreamDestroy", handle)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector back for a capture.
+
+    What it finds may be another session, which then gives its memory back: forbidden to this thread while it captures.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _text(answer: tuple[Any, bytes | None]) -> str:

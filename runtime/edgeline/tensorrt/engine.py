@@ -107,9 +107,14 @@ class Engine:
         smallest, usual, largest = self._engine.get_tensor_profile_shape(input_.name, 0)
         return BatchRange(smallest[0], usual[0], largest[0])
 
-    def refusal(self, what: str, mark: int, needed: int = 0, free: int = 0) -> EdgelineError:
-        """Make the error for what TensorRT refused since `mark`; ResourceError where memory was the reason."""
-        words = self._words(mark)
+    def refusal(
+        self, what: str, mark: int, needed: int = 0, free: int = 0, otherwise: str = "no reason given"
+    ) -> EdgelineError:
+        """Make the error for what TensorRT refused since `mark`; ResourceError where memory was the reason.
+
+        `otherwise` is what it says where the log has no words.
+        """
+        words = self._words(mark, otherwise)
         if needed > free or _OUT_OF_MEMORY.search(words):
             sizes = f" ({needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free)" if needed else ""
             return ResourceError(

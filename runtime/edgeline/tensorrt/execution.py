@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from edgeline.command import note
 from edgeline.errors import EdgelineError
 from edgeline.manifest import TensorSpec
 from edgeline.tensorrt.device import Cuda, DeviceBuffer, Graph, PinnedBuffer, Stream
@@ -117,16 +118,20 @@ class BoundContext:
             del self._context
 
     def _must(self, name: str, *arguments: Any) -> None:
-        mark = self._engine.product.log.mark()
-        if not getattr(self._context, name)(*arguments):
-            raise self._engine.refusal(name, mark)
+        mark, otherwise = self._engine.product.log.mark(), "no reason given"
+        try:
+            done = getattr(self._context, name)(*arguments)
+        except RuntimeError as error:  # some calls of the Python API raise where their C++ function returns false
+            done, otherwise = False, str(error)
+        if not done:
+            raise self._engine.refusal(name, mark, otherwise=otherwise)
 
 
 class CapturingRunner:
     """TensorRT: for each of the last batch sizes a context, and the graph that was captured from it.
 
     The first run of a batch size makes both. Where the work cannot be captured, the batch size runs by a plain enqueue,
-    slower and with the same result, and `refused` says why.
+    slower and with the same result, `refused` says why, and a note tells it the first time.
     """
 
     def __init__(
@@ -184,6 +189,8 @@ class CapturingRunner:
         try:
             self._lanes[batch] = (context, self._stream.capture(context.enqueue))
         except EdgelineError as error:
+            if not self.refused:
+                note(f"no CUDA graph for batches of {batch}: they run right, and each call costs more: {error}")
             self.refused[batch] = str(error)
 
     def _new_context(self) -> BoundContext:
@@ -221,13 +228,23 @@ class SelfCapturingRunner:
         stack: contextlib.ExitStack,
     ) -> None:
         self._stream = stream
+        self._title = engine.product.title
         mark = engine.product.log.mark()
         stack.callback(self._free_config)
         self._config = cast("Any", engine.handle.create_runtime_config())  # the stubs know TensorRT's, which does less
         if self._config is None:
             raise engine.refusal("create_runtime_config", mark)
-        self._config.cuda_graph_strategy = engine.product.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        module = engine.product.module
+        self._set("cuda_graph_strategy", module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE, "each call costs more")
+        # LAZY, as it is from the start, runs a fallback kernel until the one for the shape has been compiled behind the
+        # caller's back: times move for no visible reason, and two answers to one batch may differ in their last digits.
+        # EAGER makes the first call of a batch size pay for all of it, and only where the cache does not have it.
+        eager = module.DynamicShapesKernelSpecializationStrategy.EAGER
+        cost = "the first calls of a batch size may be slower and differ in their last digits"
+        self._set("dynamic_shapes_kernel_specialization_strategy", eager, cost)
         stack.callback(cache.free)
+        self._cache = cache
+        self._saved: set[int] = set()  # batch sizes whose kernels the file has
         cache.attach(self._config)
         context: trt.IExecutionContext | None = engine.handle.create_execution_context(self._config)
         if context is None:
@@ -245,6 +262,17 @@ class SelfCapturingRunner:
         except BaseException:
             _settle(self._stream)
             raise
+        if batch not in self._saved:
+            # Now, since a process that is killed, or a session that is never closed, has no later moment.
+            self._saved.add(batch)
+            self._cache.save()
+
+    def _set(self, name: str, value: Any, cost: str) -> None:
+        """Set a property of the configuration. Python drops what the C++ function answers: read it back."""
+        setattr(self._config, name, value)
+        found = getattr(self._config, name)
+        if found != value:
+            note(f"{self._title} leaves {name} at {found.name} where {value.name} was asked for: {cost}")
 
     def _free_config(self) -> None:
         self._config = None

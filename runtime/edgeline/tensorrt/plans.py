@@ -1,8 +1,11 @@
-"""Which plan runs an artefact on this machine: the artefact's own where it fits, else the one built and cached here.
+"""Which plan runs an artefact on this machine: the one built and cached here, else the artefact's own where it fits.
 
-A plan is cached under a key of all that decides what the builder makes: another driver, GPU or TensorRT is another key,
-so an update leads to a rebuild and never to an engine that fails. Nothing is built here (`building` does that), and
-whether a plan whose header fits also loads is seen only when the session loads it.
+A plan is cached under a key of all that decides what the builder makes: another GPU, another TensorRT, and a driver for
+another CUDA are another key, so that most updates lead to a rebuild and not to an engine that fails. The driver's own
+version is not known here: one that is updated within the same CUDA finds the old plan, and whether that still runs,
+`edgeline build` tests. Plans of old keys stay, since their GPU or TensorRT may come back: remove the folder `plans` of
+the cache by hand to be rid of them; edgeline doctor tells its place and size. Nothing is built here (`building` does
+that), and whether a plan whose header fits also loads is seen only when the session loads it.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeline.artefact import GRAPH_FILE, Artefact
-from edgeline.cache import cache_folder, is_whole
+from edgeline.cache import cache_folder, existing_cache_folder, is_cached, is_whole
 from edgeline.cuda import Gpu
-from edgeline.errors import MissingCapabilityError
+from edgeline.errors import ArtefactError, MissingCapabilityError, ResourceError
 from edgeline.manifest import Manifest
 from edgeline.tensorrt.builder import BuildSettings
 from edgeline.tensorrt.plan_header import HEADER_BYTES, PlanHeader, read_plan_header
@@ -46,6 +49,14 @@ class PlanKey:
         """The SHA-256 of the key as canonical JSON, in 64 hex digits."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPlan:
+    """A plan to load. `origin` is "cached", or "artefact": it brings its own."""
+
+    path: Path
+    origin: str
 
 
 def plan_key(artefact: Artefact, product: Product, gpu: Gpu) -> PlanKey:
@@ -82,35 +93,65 @@ def settings_of(artefact: Artefact, product: Product, gpu: Gpu) -> BuildSettings
 
 
 def cached_plan(artefact: Artefact, product: Product, gpu: Gpu) -> Path:
-    """Return where the artefact's plan is cached, whether or not it is there.
+    """Return where the artefact's plan is cached, whether or not it is there; the folder is made.
 
     Raises ResourceError when the cache cannot be used, ArtefactError when the artefact has no graph.
     """
-    key = plan_key(artefact, product, gpu)
-    return cache_folder(CACHE_NAME) / f"{key.digest}{Path(product.info.plan_file).suffix}"
+    return cache_folder(CACHE_NAME) / _file_name(artefact, product, gpu)
+
+
+def whole_cached_plan(artefact: Artefact, product: Product, gpu: Gpu) -> Path | None:
+    """Return the artefact's plan in the cache where it is there and whole, else None; nothing is made.
+
+    Raises what cached_plan raises.
+    """
+    folder = existing_cache_folder(CACHE_NAME)
+    path = folder and folder / _file_name(artefact, product, gpu)
+    return path if path and is_whole(path) else None
 
 
 def ready_plan(artefact: Artefact, product: Product, gpu: Gpu) -> Path:
-    """Return the plan to load: the artefact's own where it fits this machine, else the cached one.
+    """Return the plan to load: the cached one, else the artefact's own where it fits this machine.
 
     Raises MissingCapabilityError when there is neither, naming `edgeline build`; ResourceError when the cache cannot be
     used, ArtefactError when the artefact's own file is no plan.
     """
+    found, why = find_plan(artefact, product, gpu)
+    if found is None:
+        raise MissingCapabilityError(f"{why}: edgeline build {artefact.folder}")
+    return found.path
+
+
+def find_plan(artefact: Artefact, product: Product, gpu: Gpu) -> tuple[ReadyPlan | None, str]:
+    """Return the plan that ready_plan takes, or None and why there is none. Raises what ready_plan raises besides.
+
+    The cached one comes first: where the artefact brings one too, it was built because that one had failed, or did not
+    fit. A device whose cache cannot be used runs the artefact's own all the same.
+    """
+    brings = artefact.manifest.build == "built"
+    unusable = None
+    try:
+        cached = whole_cached_plan(artefact, product, gpu)
+    except ResourceError as error:
+        if not brings:
+            raise
+        cached, unusable = None, error
+    if cached is not None:
+        return ReadyPlan(cached, "cached"), ""
     reason = "is built on the device"
-    if artefact.manifest.build == "built":
-        own = artefact.file(product.info.plan_file)
-        misfits = own_misfits(artefact, product, gpu)
+    if brings:
+        try:
+            misfits = own_misfits(artefact, product, gpu)
+        except ArtefactError as error:
+            raise ArtefactError(f"{error}: edgeline build {artefact.folder}") from None
         if not misfits:
-            return own
+            return ReadyPlan(artefact.file(product.info.plan_file), "artefact"), ""
         reason = f"has an engine that does not fit here ({'; '.join(misfits)})"
-    cached = cached_plan(artefact, product, gpu)
-    if is_whole(cached):
-        return cached
-    state = "the one in the cache is damaged" if cached.exists() else "none is cached"
-    raise MissingCapabilityError(
-        f"{artefact.name} {reason}, and {state} for {product.title} on {gpu.name} (driver for CUDA {gpu.driver}): "
-        f"edgeline build {artefact.folder}"
-    )
+    if unusable is not None:
+        raise unusable
+    state = "the one in the cache is damaged" if _is_damaged(artefact, product, gpu) else "none is cached"
+    here = f"for {product.title} on {gpu.name} (driver for CUDA {gpu.driver})"
+    return None, f"{artefact.name} {reason}, and {state} {here}"
 
 
 def own_misfits(artefact: Artefact, product: Product, gpu: Gpu) -> list[str]:
@@ -179,3 +220,12 @@ def is_same_version(one: str, other: str) -> bool:
     """Compare two versions as far as both go: some builds of TensorRT call themselves 10.3.0, their plans 10.3.0.30."""
     pairs = list(zip(one.split("."), other.split("."), strict=False))
     return len(pairs) >= 3 and all(a == b for a, b in pairs)
+
+
+def _file_name(artefact: Artefact, product: Product, gpu: Gpu) -> str:
+    return f"{plan_key(artefact, product, gpu).digest}{Path(product.info.plan_file).suffix}"
+
+
+def _is_damaged(artefact: Artefact, product: Product, gpu: Gpu) -> bool:
+    folder = existing_cache_folder(CACHE_NAME)
+    return folder is not None and is_cached(folder / _file_name(artefact, product, gpu))

@@ -6,7 +6,6 @@ calls loadable may still fail to load, since TensorRT's header does not tell its
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeline.artefact import Artefact
-from edgeline.cache import is_whole
 from edgeline.cuda import Gpu, gpu
 from edgeline.errors import ArtefactError, EdgelineError, MissingCapabilityError
 from edgeline.tensorrt import plans
+from edgeline.tensorrt.install import bindings_obstacle, install_line, is_jetson
 from edgeline.tensorrt.plan_header import HEADER_BYTES, PlanHeader, read_plan_header
 from edgeline.tensorrt.products import PRODUCTS, ProductInfo, load_product, product_state
 
@@ -111,7 +110,7 @@ def examine_engine(artefact: Artefact) -> EngineReport:
     cached, missing = None, _missing(info, gpu())
     if not missing:
         cached, missing = _look_into_cache(artefact, info)
-    uses = "artefact" if own and not own.obstacles else "cache" if cached else None
+    uses = "cache" if cached else "artefact" if own and not own.obstacles else None
     if uses:
         missing = []
     elif own:
@@ -121,23 +120,23 @@ def examine_engine(artefact: Artefact) -> EngineReport:
     return EngineReport(info.name, manifest.build, own, cached, uses, tuple(missing))
 
 
-def need_engine(artefact: Artefact) -> None:
-    """Raise MissingCapabilityError, in one line with the ways out, where the artefact's engine cannot run here."""
-    report = examine_engine(artefact)
-    if report.obstacles:
+def need_engine(artefact: Artefact, engine: str = "tensorrt") -> None:
+    """Raise MissingCapabilityError, in one line with the ways out, where `engine` cannot run the artefact here.
+
+    For onnxruntime-tensorrt it looks for the GPU alone, for onnxruntime, which runs anywhere, at nothing.
+    """
+    if engine == "onnxruntime-tensorrt" and gpu() is None:
+        raise MissingCapabilityError(
+            f"{artefact.name} cannot run on {engine} here (there is no NVIDIA GPU or driver here): run it on the "
+            "device, --engine onnxruntime runs its graph"
+        )
+    report = examine_engine(artefact) if engine == "tensorrt" else None
+    if report is not None and report.obstacles:
         why = "; ".join(obstacle.why for obstacle in report.obstacles)
         raise MissingCapabilityError(
             f"{artefact.name} cannot run on {report.product} here ({why}): edgeline build {artefact.folder} makes "
             "its engine on the device, --engine onnxruntime runs its graph"
         )
-
-
-def has_cuda_bindings() -> bool:
-    """Say whether the package cuda-bindings is installed, without importing its C parts."""
-    try:
-        return importlib.util.find_spec("cuda.bindings") is not None
-    except ModuleNotFoundError:  # there is no package `cuda` at all
-        return False
 
 
 def _loading(obstacles: tuple[Obstacle, ...]) -> dict[str, Any]:
@@ -170,20 +169,19 @@ def _missing(info: ProductInfo, found: Gpu | None) -> list[Obstacle]:
         obstacles.append(Obstacle("there is no NVIDIA GPU or driver here", "run it on the device"))
     state = product_state(info.format)
     if state.module is None:
-        obstacles.append(Obstacle(state.why, info.install))
-    elif not has_cuda_bindings():
-        obstacles.append(Obstacle("cuda-bindings is not installed", info.install))
-    return obstacles
+        obstacles.append(Obstacle(state.why, install_line(info, found)))
+    # Where the product is still to come from pip, its line brings cuda-bindings that fit; JetPack's brings none.
+    unfit = bindings_obstacle(found) if state.module is not None or is_jetson() else None
+    return [*obstacles, Obstacle(*unfit)] if unfit else obstacles
 
 
 def _look_into_cache(artefact: Artefact, info: ProductInfo) -> tuple[Path | None, list[Obstacle]]:
     """Return the cached plan for this machine, or what keeps us from looking. The key needs the loaded product."""
     found = gpu()
     try:
-        cached = plans.cached_plan(artefact, load_product(info.format), found) if found else None
+        return (plans.whole_cached_plan(artefact, load_product(info.format), found) if found else None), []
     except EdgelineError as error:
         return None, [Obstacle(str(error), "edgeline doctor says more")]
-    return cached if cached and is_whole(cached) else None, []
 
 
 def _what_it_is(path: Path, head: bytes) -> str | None:
@@ -200,7 +198,7 @@ def _what_it_is(path: Path, head: bytes) -> str | None:
     try:
         if not isinstance(json.loads(metadata), dict):
             return None
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or nested so deep that nobody's metadata looks like it
         return None
     try:
         header = read_plan_header(engine, "what follows")

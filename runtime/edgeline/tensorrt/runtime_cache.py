@@ -1,7 +1,8 @@
 """TensorRT-RTX's runtime cache: the kernels it compiles while it runs, kept in a file between sessions.
 
 It only saves time: a file that is absent, damaged or of another driver is ignored, and a disk that is full costs the
-next session its head start. So nothing here raises for them; a note says what happened. TensorRT has no such cache.
+next session its head start. So nothing here raises for them; a note says what happened. Of sessions that save at once
+each file is whole and the last one stays, without what only the others compiled. TensorRT has no such cache.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from edgeline.cache import cache_folder, read_checked, write_checked
+from edgeline.cache import cache_folder, is_cached, read_checked, write_checked
 from edgeline.command import note
 from edgeline.cuda import Gpu
 from edgeline.errors import ResourceError
@@ -74,7 +75,7 @@ class RuntimeCache:
             return None
         try:
             content = read_checked(self._path)
-            damaged = content is None and self._path.exists()
+            damaged = content is None and is_cached(self._path)
         except OSError as error:
             note(f"the cached kernels are not read: {self._path}: {error.strerror or error}")
             return None
