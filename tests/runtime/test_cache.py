@@ -174,6 +174,22 @@ def test_a_reader_beside_a_writer_finds_the_old_or_the_new(folder):
     assert (process.returncode, reads > 5) == (0, True)
 
 
+def test_a_reader_that_looked_just_before_a_write_looks_again(folder, monkeypatch):
+    path, real, opened = folder / "a.plan", Path.open, []
+    cache.write_checked(path, b"old")
+    old = path.resolve()
+
+    def late(self, *arguments, **keywords):
+        if self == old and not opened:
+            opened.append(self)
+            cache.write_checked(path, b"new")  # which removes the old content
+        return real(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", late)
+    assert cache.read_checked(path) == b"new"
+    assert opened == [old]
+
+
 def test_a_writer_that_is_killed_leaves_the_old_or_the_new(folder):
     path = folder / "a.plan"
     cache.write_checked(path, CONTENTS[0])

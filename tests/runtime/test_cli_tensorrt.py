@@ -197,6 +197,14 @@ def test_info_keeps_the_manifests_keys_and_adds_the_engine(tmp_path, device, com
     assert "\nengine" not in command(MAIN, "info", onnx)[1]
 
 
+def test_info_on_an_artefact_whose_difference_is_not_known(flat, command, edit_manifest):
+    check = {**json.loads((flat / "manifest.json").read_text())["verification"], "max_abs_diff": None}
+    edit_manifest(flat, verification=check)
+    code, out, _ = command(MAIN, "info", flat)
+    assert code == 0
+    assert "largest difference not known" in out
+
+
 def test_info_on_a_damaged_artefact_is_still_2(flat, command):
     (flat / "model.onnx").write_bytes(b"x")
     code, _, err = command(MAIN, "info", flat)

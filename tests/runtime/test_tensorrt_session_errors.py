@@ -79,8 +79,9 @@ def test_without_tensorrt(made, monkeypatch):
 @pytest.mark.parametrize(("driver", "pin"), [("12.4", "cuda-bindings>=12.6,<13"), ("13.0", "cuda-bindings>=12.6,<14")])
 def test_without_cuda_bindings_the_line_fits_the_driver(driver, pin, made, monkeypatch):
     artefact = made("trt10")
-    with gpu_double("trt10", gpu=dataclasses.replace(GPU, driver=driver)) as world:
-        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    # Undone before the double is: else what it puts back at the end would be the double.
+    with gpu_double("trt10", gpu=dataclasses.replace(GPU, driver=driver)) as world, monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "cuda.bindings.runtime", None)
         refused(artefact, MissingCapabilityError, "cuda-bindings is not installed", f"pip install '{pin}'", world=world)
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from edgeline.cuda import Gpu
 from edgeline.errors import EdgelineError, MissingCapabilityError, ResourceError
+from edgeline.tensorrt.install import fitting_bindings
 
 _FIRST_DEVICE = 0
 _OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
@@ -80,7 +81,7 @@ class Cuda:
             return MissingCapabilityError(
                 f"the NVIDIA driver serves CUDA {self.gpu.driver}, cuda-bindings here is made for CUDA {made_for}: "
                 f"{what}; install a newer driver, or cuda-bindings of the driver's CUDA: "
-                f"pip install '{_fitting_bindings(self.gpu)}'"
+                f"pip install '{fitting_bindings(self.gpu)}'"
             )
         return EdgelineError(f"CUDA on {self.gpu.name}: {what}")
 
@@ -128,7 +129,7 @@ def open_cuda(gpu: Gpu) -> Cuda:
         api = importlib.import_module("cuda.bindings.runtime")
     except (ImportError, OSError, RuntimeError) as error:
         raise MissingCapabilityError(
-            f"cuda-bindings is not installed or does not load ({error}): pip install '{_fitting_bindings(gpu)}'"
+            f"cuda-bindings is not installed or does not load ({error}): pip install '{fitting_bindings(gpu)}'"
         ) from None
     cuda = Cuda(api, gpu)
     with cuda.on_device():
@@ -267,8 +268,3 @@ def _version(answer: tuple[Any, int | None]) -> str:
     """Read what the version functions answer: (code, 13050) is CUDA 13.5."""
     version = answer[1] or 0
     return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _fitting_bindings(gpu: Gpu) -> str:
-    """A driver runs what is made for its own major version of CUDA, or an older one."""
-    return "cuda-bindings>=12.6,<13" if gpu.driver.startswith("12.") else "cuda-bindings>=12.6,<14"
