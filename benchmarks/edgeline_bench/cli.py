@@ -125,9 +125,8 @@ def _check_engines(artefacts: Sequence[Artefact], asked: str | None) -> None:
     for artefact in artefacts:
         manifest = artefact.manifest
         engine = choose_engine(manifest.format, asked)
-        if engine == "tensorrt":
-            need_engine(artefact)
-        elif engine == "onnxruntime" and arithmetic_of(artefact, engine, "cpu") not in (manifest.precision, "tf32"):
+        need_engine(artefact, engine)
+        if engine == "onnxruntime" and arithmetic_of(artefact, engine, "cpu") not in (manifest.precision, "tf32"):
             note(f"{artefact.name}: ONNX Runtime computes it in float32 here: its time is no {manifest.precision} time")
 
 

@@ -60,7 +60,7 @@ class TensorRtSession(Session):
     engine: ClassVar[str] = "tensorrt"
 
     def __init__(self, artefact: Artefact, device: str = "auto", threads: int = 1, plan: Path | None = None) -> None:
-        """Open `plan`, or where None the artefact's own plan, or the one that `edgeline build` has cached.
+        """Open `plan`, or where None the one that `edgeline build` has cached, or the artefact's own.
 
         Raises InputError for device="cpu"; MissingCapabilityError without a GPU, without TensorRT or cuda-bindings,
         without a plan (naming `edgeline build`), or when the driver is too old; ArtefactError when the plan was built
@@ -70,7 +70,7 @@ class TensorRtSession(Session):
         gpu = _gpu(device, artefact)
         product = load_product(artefact.manifest.format)
         path = plan or _ready_plan(artefact, product, gpu)
-        content = path.read_bytes()
+        content = _read(path)
         check_header(content, str(path), artefact, product, gpu)
         self.device = "cuda"
         self._lock = threading.Lock()
@@ -190,6 +190,13 @@ def _gpu(device: str, artefact: Artefact) -> cuda.Gpu:
             f"here; {elsewhere}"
         )
     return gpu
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return path.read_bytes()  # a rebuild swapped the cache's link at this very moment: the new one is there
 
 
 def _ready_plan(artefact: Artefact, product: Product, gpu: cuda.Gpu) -> Path:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeline.cuda import gpu
 from edgeline.errors import MissingCapabilityError, UnknownNameError
+from edgeline.tensorrt.install import install_line
 from edgeline.tensorrt.log import Log, log_of
 
 # The wheel from PyPI that ships the RTX library beside an execution provider; importing it loads the library.
@@ -90,13 +92,13 @@ def load_product(format_name: str) -> Product:
     info = _info(format_name)
     state = product_state(format_name)
     if state.module is None:
-        raise MissingCapabilityError(f"{state.why}: {info.install}")
+        raise MissingCapabilityError(f"{state.why}: {install_line(info, gpu())}")
     try:
         if state.module == _RTX_BINDINGS:
             importlib.import_module(_RTX_LIBRARY)  # loads libtensorrt_rtx, which the bindings need
         module = importlib.import_module(state.module)
     except (ImportError, OSError, RuntimeError) as error:
-        raise MissingCapabilityError(f"{info.name} does not load: {error}: {info.install}") from None
+        raise MissingCapabilityError(f"{info.name} does not load: {error}: {install_line(info, gpu())}") from None
     return Product(info, module, str(module.__version__), log_of(module))
 
 
