@@ -31,11 +31,11 @@ class Point:
     name: str
     host: str
     precision: str
-    arithmetic: str
     batch: int
     threads: int
     pinned: tuple[int, ...]
     device: str = "cpu"
+    arithmetic: str = "fp32"
     format: str = ""
     folder: str = ""
     graph_sha256: str = ""
@@ -152,7 +152,6 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                     name=name,
                     host="eager",
                     precision="fp32",
-                    arithmetic="fp32",
                     batch=size,
                     threads=options.threads,
                     pinned=options.pinned,
@@ -185,7 +184,7 @@ def weights_bytes_of(artefact: Artefact) -> int:
 
 def reference_point(pinned: tuple[int, ...]) -> Point:
     """Return the reference kernel's point: one thread, on the first of the pinned cores."""
-    return Point("reference", "kernel", "reference", "fp32", "fp32", 1, 1, pinned[:1])
+    return Point("reference", "kernel", "reference", "fp32", 1, 1, pinned[:1])
 
 
 def _weights_of(artefact: Artefact, given: Path | None) -> Path:

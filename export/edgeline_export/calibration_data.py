@@ -18,11 +18,12 @@ from edgeline.images import SUFFIXES, array_from_file
 from edgeline.manifest import Preprocessing, TensorSpec
 from edgeline.preprocessing import input_from_pixels
 from edgeline_export.samples import samples_from_file
-from edgeline_train.data import load_split, preprocessing_for
+from edgeline_train.data import load_split
 from edgeline_train.data.datasets import DATASETS
 
 BATCH = 16
 _SEED = 0
+_LEAST_DIFFERENT = 0.9  # share of the samples; data sets hold a few twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class CalibrationData:
     def digest(self) -> str:
         """Return the SHA-256 of indices and content, as hex digits."""
         hashed = hashlib.sha256(self.indices.tobytes())
+        hashed.update(f"{self.array.dtype} {self.array.shape}".encode())
         hashed.update(np.ascontiguousarray(self.array).tobytes())
         return hashed.hexdigest()
 
@@ -84,6 +86,8 @@ def calibration_data(
 
 def _choose(source: str, available: int, count: int) -> npt.NDArray[np.int64]:
     """Draw without replacement, by a fixed seed, so that no class comes first; sorted, since order does not matter."""
+    if not available:
+        raise InputError(f"--calibration: {source} has no samples")
     if available < count:
         raise InputError(
             f"--calibration: {source} has {available:,} samples, {count:,} were asked for; "
@@ -97,12 +101,16 @@ def _from_dataset(
 ) -> CalibrationData:
     if len(spec.shape) != 4:
         raise InputError(f"--calibration {name} fits networks with inputs of [N, C, H, W], not {list(spec.shape)}")
+    if preprocessing is None:
+        raise InputError(
+            f"--calibration {name}: how pixels become this network's input is not known; give --dataset {name} if it "
+            "was trained on that, or an .npz file with `inputs` as the network takes them"
+        )
     dataset = DATASETS[name]
     split = load_split(dataset, "train", data_root)
     indices = _choose(f"the training split of {name}", len(split.images), count)
     shape = spec.shape[1:]
-    own = preprocessing or preprocessing_for(dataset, shape)
-    return CalibrationData(name, "train", _SEED, indices, split.images[indices], own, shape)
+    return CalibrationData(name, "train", _SEED, indices, split.images[indices], preprocessing, shape)
 
 
 def _from_file(path: Path, count: int, spec: TensorSpec) -> CalibrationData:
@@ -129,6 +137,8 @@ def _from_folder(folder: Path, count: int, spec: TensorSpec, preprocessing: Prep
 def _image(path: Path, preprocessing: Preprocessing, input_shape: tuple[int, ...]) -> npt.NDArray[Any]:
     image = array_from_file(path, grey=input_shape[0] == 1)
     image = image[np.newaxis] if image.ndim == 2 else image
+    if len(image) != 1:
+        raise InputError(f"--calibration: {path} holds {len(image)} images; a folder has one a file")
     try:
         input_from_pixels(image, preprocessing, input_shape)
     except ShapeError as error:
@@ -147,3 +157,9 @@ def _check_batches_differ(data: CalibrationData) -> None:
                 "them say nothing about others; nothing was written"
             )
         seen[digest] = number
+    different = len({hashlib.sha256(np.ascontiguousarray(sample).tobytes()).digest() for sample in data.array})
+    if different < len(data) * _LEAST_DIFFERENT:
+        raise GateError(
+            f"only {different} of {len(data)} calibration samples of {data.dataset} differ: ranges from them say "
+            "nothing about others; nothing was written"
+        )

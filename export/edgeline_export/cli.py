@@ -205,8 +205,17 @@ def _subject(args: argparse.Namespace) -> Subject:
             raise InputError(f"--{option.replace('_', '-')} does not apply to {kind} ({args.subject}); leave it out")
     if kind != "a network of ours" and args.dataset is not None and args.samples is not None:
         raise InputError("give --dataset or --samples, not both: one of them judges the export")
+    samples = args.samples
+    if (
+        samples is None
+        and kind != "a network of ours"
+        and args.dataset is None
+        and str(args.calibration).endswith(".npz")
+    ):
+        note(f"judged on {args.calibration}, which calibrates too; --samples names others")
+        samples = Path(args.calibration)
     request = SubjectRequest(
-        args.subject, args.weights, args.dataset, args.data_root, args.samples, args.input_shape, args.name, args.batch
+        args.subject, args.weights, args.dataset, args.data_root, samples, args.input_shape, args.name, args.batch
     )
     if args.subject.endswith(".onnx"):
         with interrupts.held():

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import onnx
 from onnx import TensorProto
 
-from edgeline.errors import GateError
+from edgeline.errors import GateError, InputError
 from edgeline_export.graph import attributes_of
 
 _PRECISION_OF: dict[int, str] = {
@@ -28,6 +28,9 @@ _PRECISION_OF: dict[int, str] = {
     TensorProto.INT32: "int32",
 }
 _MATRIX_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Operators that do arithmetic, which is not counted here: of recurrent networks, and of graphs quantised elsewhere.
+_UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"}
+_INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 # The precision that multiply-accumulates must have, by the precision that was asked for.
 MACS_IN = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "int8": "int8", "int8+fp16": "int8"}
 _LEAST_SHARE = 0.99
@@ -72,7 +75,9 @@ def coverage_of(model: onnx.ModelProto) -> Coverage:
     for node in graph.node:
         if node.op_type not in _MATRIX_OPERATORS:
             continue
-        plain = [p for p in (_operand(name, producers, kinds) for name in node.input[:2]) if p != "int8"]
+        operands = [_operand(name, producers, kinds) for name in node.input[:2]]
+        # The type of what an operator of another domain makes is not known; the other operand has the same.
+        plain = [p for p in operands if p not in ("int8", "other")] or [p for p in operands if p != "int8"]
         nodes.append(
             NodeCoverage(
                 name=node.name or node.output[0],
@@ -95,6 +100,24 @@ def coverage_with(coverage: Coverage, precision: str, instead: str) -> Coverage:
     """Return the coverage with nodes of one precision counted in another."""
     named = {n.name: instead if n.precision == precision else n.precision for n in coverage.nodes}
     return coverage_of_engine(coverage, named)
+
+
+def refuse_uncounted(model: onnx.ModelProto, asked: str) -> None:
+    """Raise InputError for operators whose arithmetic cannot be told to be in the precision that was asked for."""
+    for node in model.graph.node:
+        foreign = node.domain not in ("", "ai.onnx") and not any(
+            (f.domain, f.name) == (node.domain, node.op_type) for f in model.functions
+        )
+        if node.op_type in _INTEGER or (node.domain == "com.microsoft" and node.op_type.startswith("QLinear")):
+            raise InputError(
+                f"{node.op_type} (node '{node.name}') is quantised already; export the network as it was before that"
+            )
+        if asked not in ("fp32", "tf32") and (foreign or node.op_type in _UNCOUNTED):
+            domain = f" of {node.domain}" if foreign else ""
+            raise InputError(
+                f"{node.op_type}{domain} (node '{node.name}') is not supported in {asked}: what it does there is not "
+                "known; export this network in fp32"
+            )
 
 
 def macs_of(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:

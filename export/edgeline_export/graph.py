@@ -45,6 +45,10 @@ def clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     for function in clean.functions:
         _strip(function)
     del clean.graph.value_info[:]
+    # IR 3 lists weights among the inputs; a compiler would ask for them at every call.
+    weights = {tensor.name for tensor in clean.graph.initializer}
+    for value in [value for value in clean.graph.input if value.name in weights]:
+        clean.graph.input.remove(value)
     if clean.ByteSize() > _MAX_BYTES:
         raise InputError(f"the graph has {clean.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2 GB")
     try:

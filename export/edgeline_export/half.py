@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.errors import InputError
-from edgeline_export.graph import attributes_of, clean_graph, inputs_of, replace_input
+from edgeline_export.graph import OPSET, attributes_of, clean_graph, inputs_of, replace_input
 
 LARGEST_ACTIVATION = 16_000.0  # a quarter of float16's 65,504: room for inputs that calibration has not seen
 HALF_INPUT = "_fp16"  # behind the name of an input, of an output: the same in float16
@@ -115,7 +115,13 @@ def _check_takes_half(node: onnx.NodeProto) -> None:
     """Hold the node's data input against the operator's own list of types."""
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         raise InputError(f"fp16 does not reach into the sub-graphs of {node.op_type} (node '{node.name}')")
-    schema = onnx.defs.get_schema(node.op_type, 20, node.domain)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+    except onnx.defs.SchemaError:
+        where = f" of {node.domain}" if node.domain else ""
+        raise InputError(
+            f"{node.op_type}{where} (node '{node.name}') is no operator of ONNX: what it does in float16 is not known"
+        ) from None
     takes = {kind for formal in schema.inputs[:1] for kind in formal.types}
     if takes and "tensor(float16)" not in takes and "tensor(float)" in takes:
         raise InputError(f"{node.op_type} (node '{node.name}') takes no float16; export this network in fp32 or int8")

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from edgeline.errors import InputError
+from edgeline.errors import GateError, InputError
 from edgeline_export.calibration import Calibration, calibrate, check_fits_half
 from edgeline_export.calibration_data import CalibrationData, calibration_data
-from edgeline_export.coverage import Coverage, check_precision, coverage_of
+from edgeline_export.coverage import Coverage, check_precision, coverage_of, refuse_uncounted
 from edgeline_export.fold import folded
 from edgeline_export.formats.interface import CalibrationRequest
-from edgeline_export.graph import inputs_of
+from edgeline_export.graph import clean_graph, inputs_of
 from edgeline_export.half import half, rounded
 from edgeline_export.quantise import quantised
 from edgeline_export.subject import Subject
 
+_CHUNK = 256
+_LARGEST_EXCESS = 1.5
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
 
 
@@ -40,21 +42,38 @@ def graph_in_precision(subject: Subject, precision: str, layout: str, request: C
     Raises InputError when calibration data is missing or does not fit, or an operator does not take the precision;
     GateError when an activation is too large for fp16 or the graph is not in the precision that was asked for.
     """
+    refuse_uncounted(subject.graph, precision)
     result = _in_precision(subject, precision, layout, request)
     check_precision(result.coverage, precision)
+    if "int8" in precision and result.calibration is not None:
+        _check_covers_inputs(subject, result.calibration)
     return result
+
+
+def _check_covers_inputs(subject: Subject, calibration: Calibration) -> None:
+    """Raise GateError when what judges the export lies far outside of what calibration saw."""
+    samples = subject.samples
+    if samples.generated:
+        return
+    seen = calibration.ranges.get(calibration.input_name)
+    largest = max(float(np.abs(samples.batch(i, i + _CHUNK)).max()) for i in range(0, len(samples), _CHUNK))
+    if seen is not None and largest > _LARGEST_EXCESS * seen.magnitude:
+        raise GateError(
+            f"calibration on {calibration.data.dataset} saw inputs up to {seen.magnitude:.3g}, {samples.data} reaches "
+            f"{largest:.3g}: int8 would cut it off; calibrate on what the network will see; nothing was written"
+        )
 
 
 def _in_precision(subject: Subject, precision: str, layout: str, request: CalibrationRequest) -> GraphInPrecision:
     if precision in ("fp32", "tf32"):
         return GraphInPrecision(subject.graph, coverage_of(subject.graph))
-    plain = folded(subject.graph)
+    plain = clean_graph(folded(subject.graph))
     calibration = calibrate(plain, _data(subject, precision, request), request.method)
     if "fp16" in precision:
         check_fits_half(calibration)
     if precision == "fp16":
-        shipped = half(subject.graph)
-        return GraphInPrecision(shipped, coverage_of(shipped), calibration, rounded(subject.graph))
+        shipped = half(plain)
+        return GraphInPrecision(shipped, coverage_of(shipped), calibration, rounded(plain))
     if precision == "int8":
         shipped = quantised(plain, calibration.activation_ranges(), layout)
         return GraphInPrecision(shipped, coverage_of(shipped), calibration)
@@ -69,13 +88,13 @@ def _data(subject: Subject, precision: str, request: CalibrationRequest) -> Cali
     source = request.source or subject.dataset
     if source is not None:
         return calibration_data(source, request.samples, spec, subject.preprocessing, request.data_root)
-    if "int8" in precision:
-        raise InputError(
-            f"{precision} needs calibration data: --calibration with a data set, an .npz file of `inputs` or a folder "
-            "of images, of what the network will see"
-        )
-    # fp16 only looks for activations that are too large: what judges the export serves.
+    # fp16 only looks for activations that are too large: the inputs that judge the export serve too, if they are real.
     samples = subject.samples
-    count = min(len(samples), request.samples)
-    inputs = samples.batch(0, count)
-    return CalibrationData(samples.data, None, None, np.arange(count), inputs, None, spec.shape[1:])
+    if precision == "fp16" and not samples.generated:
+        count = min(len(samples), request.samples)
+        inputs = samples.batch(0, count)
+        return CalibrationData(samples.data, None, None, np.arange(count), inputs, None, spec.shape[1:])
+    raise InputError(
+        f"{precision} needs calibration data: --calibration with a data set, an .npz file of `inputs` or a folder of "
+        "images, of what the network will see"
+    )

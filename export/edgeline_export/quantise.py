@@ -40,7 +40,7 @@ _INTEGER_OPERATORS = {
 _MOVING_OPERATORS = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
 # Activations that a quantised operator carries out by saturating its output.
 _SATURATING_ACTIVATIONS = {"Relu", "Clip"}
-_SMALLEST_SCALE = float(np.finfo(np.float16).tiny)
+_SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,13 @@ def quantised(model: onnx.ModelProto, ranges: dict[str, ActivationRange], layout
 
 def quantisable_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Return the Conv, Gemm and MatMul nodes with constant float32 weights."""
-    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    weights = ranks.keys()
     return [
         node
         for node in graph.node
         if node.op_type in _MATRIX_OPERATORS
-        and node.input[1] in weights
+        and ranks.get(node.input[1], 0) >= 2
         and node.input[0] not in weights
         and not attributes_of(node).get("transA", 0)
     ]
@@ -89,10 +90,15 @@ def quantised_tensors(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def scale_for(magnitude: npt.NDArray[np.float64] | float, levels: int) -> npt.NDArray[np.float32]:
-    """Return magnitude / levels, rounded up to a float16: nothing that fitted saturates. Never 0."""
+    """Return magnitude / levels, rounded up to a float16: nothing that fitted saturates. Never 0.
+
+    A scale beyond float16 stays float32: only fp16 cannot have it, and says so.
+    """
     exact = np.maximum(np.asarray(magnitude, np.float64) / levels, _SMALLEST_SCALE)
-    near = exact.astype(np.float16)
-    return np.where(near < exact, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+    with np.errstate(over="ignore"):
+        near = exact.astype(np.float16)
+        up = np.where(near < exact, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+    return np.where(np.isfinite(up), up, exact.astype(np.float32))
 
 
 class _Editor:
@@ -131,6 +137,8 @@ class _Editor:
         if name not in self._ranges or name in self._weights or name in self._outputs:
             return False
         producer, readers = self._producers.get(name), consumers_of(self._graph, name)
+        if not readers:
+            return False
         if not any(reader.op_type in _INTEGER_OPERATORS for reader in readers):
             # For a float operator: an integer operator's dequantised output, or the sums of a Gemm as they are.
             return producer is not None and producer.op_type in _INTEGER_OPERATORS - {"Gemm", "MatMul"}

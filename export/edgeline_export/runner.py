@@ -42,19 +42,28 @@ class GraphRunner:
         self._batch = batch
 
     def run(self, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the graph's output for [n, ...] samples, in pieces where it fixes its batch."""
+        """Return the graph's output for [n, ...] samples, in pieces where it fixes its batch.
+
+        Raises InputError, in ONNX Runtime's words, when it cannot run them.
+        """
         if self._batch is None:
-            result: npt.NDArray[Any] = self._session.run([self._output], {self._input: samples})[0]
-            return result
+            return self._run((self._output,), samples)[0]
         padding = -len(samples) % self._batch
         padded = np.concatenate([samples, np.repeat(samples[-1:], padding, axis=0)])
         pieces = [
-            self._session.run([self._output], {self._input: padded[i : i + self._batch]})[0]
-            for i in range(0, len(padded), self._batch)
+            self._run((self._output,), padded[i : i + self._batch])[0] for i in range(0, len(padded), self._batch)
         ]
         return np.concatenate(pieces)[: len(samples)]
 
     def tensors(self, names: tuple[str, ...], samples: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        """Return the named tensors for one batch."""
-        found: list[npt.NDArray[Any]] = self._session.run(list(names), {self._input: samples})
+        """Return the named tensors for one batch. Raises InputError, in ONNX Runtime's words, when it cannot run it."""
+        return self._run(names, samples)
+
+    def _run(self, names: tuple[str, ...], samples: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        try:
+            found: list[npt.NDArray[Any]] = self._session.run(list(names), {self._input: samples})
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises a class of its own per status code
+            raise InputError(
+                f"ONNX Runtime cannot run the graph on {samples.dtype} {list(samples.shape)}: {one_line(error)}"
+            ) from None
         return found

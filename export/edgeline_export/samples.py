@@ -32,6 +32,7 @@ class Samples:
     preprocessing: Preprocessing | None = None
     input_shape: tuple[int, ...] = ()
     label_names: tuple[str, ...] | None = None
+    generated: bool = False
 
     def __len__(self) -> int:
         return len(self.array)
@@ -100,8 +101,8 @@ def generated_samples(spec: TensorSpec) -> Samples:
     shape = (_GENERATED, *spec.shape[1:])
     if spec.dtype in ("float32", "float16"):
         return Samples(f"{_GENERATED} generated standard-normal inputs, seed {_SEED}",
-                       random.standard_normal(shape).astype(spec.dtype), None)  # fmt: skip
+                       random.standard_normal(shape).astype(spec.dtype), None, generated=True)  # fmt: skip
     if spec.dtype == "uint8":
         return Samples(f"{_GENERATED} generated uniform inputs, seed {_SEED}",
-                       random.integers(0, 256, shape).astype(np.uint8), None)  # fmt: skip
+                       random.integers(0, 256, shape).astype(np.uint8), None, generated=True)  # fmt: skip
     raise InputError(f"no inputs can be generated for {spec.dtype} '{spec.name}'; give some with --samples FILE.npz")

@@ -93,6 +93,20 @@ def test_images_of_another_size_are_named(tmp_path):
         calibration_data(str(tmp_path), 3, LENET_INPUT, DIGITS, None)
 
 
+@pytest.mark.parametrize("source", ["mnist-10k", "folder"])
+def test_pixels_for_a_network_whose_preprocessing_is_unknown(tmp_path, source):
+    """A mean and deviation that were made up would give ranges of another network."""
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "0.png")
+    with pytest.raises(InputError, match="how pixels become this network's input is not known; give --dataset"):
+        calibration_data(source if source != "folder" else str(tmp_path), 1, LENET_INPUT, None, None)
+
+
+def test_one_image_a_file(tmp_path):
+    np.save(tmp_path / "many.npy", np.zeros((5, 28, 28), np.uint8))
+    with pytest.raises(InputError, match="many.npy holds 5 images; a folder has one a file"):
+        calibration_data(str(tmp_path), 1, LENET_INPUT, DIGITS, None)
+
+
 def test_a_folder_for_a_network_whose_preprocessing_is_unknown(tmp_path):
     with pytest.raises(InputError, match="how pixels become this network's input is not known"):
         calibration_data(str(tmp_path), 3, LENET_INPUT, None, None)
@@ -286,24 +300,38 @@ def test_bad_options_are_one_line_and_write_nothing(export, tmp_path, options, c
     assert not (tmp_path / "out").exists()
 
 
-def test_int8_without_calibration_data(command, exported, tmp_path):
-    code, _, err = command(MAIN, exported / "model.onnx", "--precision", "int8", "--out", tmp_path / "out")
+@pytest.mark.parametrize("precision", ["int8", "fp16", "int8+fp16"])
+def test_without_calibration_data(command, exported, tmp_path, precision):
+    code, _, err = command(MAIN, exported / "model.onnx", "--precision", precision, "--out", tmp_path / "out")
     assert code == 2
-    assert "int8 needs calibration data: --calibration" in one_line(err)
+    assert f"{precision} needs calibration data: --calibration" in one_line(err)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("spoilt", ["black", "almost black"])
-def test_a_calibration_on_black_images_is_stopped(export, tmp_path, spoilt):
-    """Alike batches are found at once; images that differ in one pixel by one level get as far as the accuracy."""
-    images = np.zeros((64, 28, 28), np.uint8)
-    if spoilt == "almost black":
-        images[np.arange(64), 0, 0] = np.arange(64) // 16
+@pytest.mark.parametrize(
+    ("spoilt", "count", "words"),
+    [
+        ("black", 64, "hold the same samples"),
+        ("black", 31, "only 1 of 31 calibration samples of black.npz differ"),
+        ("almost black", 64, "saw inputs up to 0.425, mnist-10k test split reaches 2.81: int8 would cut it off"),
+        ("black but for a corner", 64, "accuracy falls from"),
+    ],
+)
+def test_a_calibration_on_black_images_is_stopped(export, tmp_path, spoilt, count, words):
+    """Alike samples are found at once, a range that is too small before accuracy; one bright pixel gets that far."""
+    images = np.zeros((count, 28, 28), np.uint8)
+    if spoilt != "black":
+        images[np.arange(count), 0, 0] = np.arange(count)
+    if spoilt == "black but for a corner":
+        images[np.arange(count), 27, 27] = 255
     inputs = ((images / np.float32(255) - 0.1313) / 0.3089).astype(np.float32)[:, np.newaxis]
+    if spoilt == "almost black":
+        inputs = np.minimum(inputs, 0.4)
     np.savez(tmp_path / "black.npz", inputs=inputs)
-    code, out, err = export("--precision", "int8", "--calibration", tmp_path / "black.npz", "--calibration-samples", 64)
+    code, out, err = export(
+        "--precision", "int8", "--calibration", tmp_path / "black.npz", "--calibration-samples", count, "--max-drop", 0
+    )
     assert (code, out) == (1, "")
-    words = "hold the same samples" if spoilt == "black" else "accuracy falls from"
     assert words in one_line(err)
     assert "nothing was written" in one_line(err)
     assert not list((tmp_path / "out").glob("*"))
@@ -380,3 +408,36 @@ def test_marks_stand_where_values_saturate():
     assert [kind for kind, _ in marks] == ["zero", "cut"]
     assert [float(x) for _, x in marks] == pytest.approx([105.0, 315.0], abs=0.5)
     assert 'class="cut"' not in _figure("t", collector.result(), None)
+
+
+def test_a_file_that_calibrates_also_judges(command, exported, tmp_path):
+    """Where nothing else is named: generated noise says nothing about a network of digits."""
+    data = embedded(64)
+    np.savez(tmp_path / "digits.npz", inputs=np.concatenate([data.network_input(b) for b in data.batches()]))
+    code, _, err = command(
+        MAIN, exported / "model.onnx", "--precision", "int8", "--calibration", tmp_path / "digits.npz",
+        "--calibration-samples", 64, "--out", tmp_path / "out", "--max-drop", 0.1,
+    )  # fmt: skip
+    assert code == 0
+    assert "judged on " in err
+    assert "outputs were compared on inputs of digits.npz" in err
+
+
+@pytest.mark.parametrize(
+    ("operator", "domain", "words"),
+    [
+        ("Einsum", "", "Einsum (node 'it') is not supported in int8"),
+        ("Gelu", "com.microsoft", "Gelu of com.microsoft (node"),
+    ],
+)
+def test_an_operator_whose_arithmetic_is_not_counted_is_named(command, tmp_path, operator, domain, words):
+    attributes = {"equation": "ij->ij"} if operator == "Einsum" else {}
+    node = helper.make_node(operator, ["x"], ["y"], "it", domain=domain, **attributes)
+    argv = one_layer(tmp_path, [node], [2], [2])
+    if domain:
+        model = onnx.load(tmp_path / "net.onnx")
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+        onnx.save(model, tmp_path / "net.onnx")
+    code, out, err = command(MAIN, *argv, "--precision", "int8")
+    assert (code, out) == (2, "")
+    assert words in one_line(err)

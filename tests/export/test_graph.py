@@ -86,3 +86,15 @@ def test_a_module_that_torch_cannot_export():
 
     with pytest.raises(InputError, match="torch cannot export this network to ONNX: "):
         graph_from_module(Branching(), (1, 4, 4))
+
+
+def test_weights_that_are_listed_as_inputs_are_none():
+    """As IR 3 has them."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy"]
+    weight = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
+    listed = helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 2])
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [ends[0], listed], ends[1:], [weight]
+    )
+    clean = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    assert [value.name for value in clean.graph.input] == ["x"]

@@ -125,3 +125,9 @@ def test_a_cast_to_float_inside_becomes_one_to_float16():
     shipped = half(chain(*nodes))
     assert kinds_of(shipped)["f"] == TensorProto.FLOAT16
     assert GraphRunner(shipped).run(np.array([[2.5, -1.25]], np.float32)).tolist() == [[4.5, -2.25]]
+
+
+def test_an_operator_of_another_domain_is_named():
+    node = helper.make_node("FusedConv", ["x", "w"], ["y"], "fused", domain="com.microsoft")
+    with pytest.raises(InputError, match="FusedConv of com.microsoft \\(node 'fused'\\) is no operator of ONNX"):
+        _check_takes_half(node)

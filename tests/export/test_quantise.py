@@ -272,3 +272,28 @@ def test_the_sums_of_a_last_gemm_leave_as_floats():
     model = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
     made = quantised(model, ranges_of(model, RANDOM.standard_normal((8, 2)).astype(np.float32)), "integer")
     assert quantised_tensors(made) == {"x"}
+
+
+# --- what a newcomer's networks had -----------------------------------------------------------------------------------
+
+
+def test_what_nobody_reads_is_left_alone():
+    """A dead branch, as some exporters leave it, and a network whose last operator is an integer one."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], "conv", kernel_shape=[1, 1]),
+             helper.make_node("MaxPool", ["c"], ["dead"], "dead", kernel_shape=[2, 2]),
+             helper.make_node("GlobalAveragePool", ["c"], ["y"], "pool")]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 1, 1])],
+        [numpy_helper.from_array(RANDOM.standard_normal((4, 2, 1, 1)).astype(np.float32), "w")],
+    )  # fmt: skip
+    model = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    batch = RANDOM.standard_normal((8, 2, 3, 3)).astype(np.float32)
+    made = quantised(model, ranges_of(model, batch), "integer")
+    assert quantised_tensors(made) == {"x", "c"}
+    assert np.abs(GraphRunner(made).run(batch) - GraphRunner(model).run(batch)).max() < 0.05
+
+
+def test_scales_beyond_float16_stay_float32():
+    assert scale_for(1e9, 127) == pytest.approx(1e9 / 127, rel=1e-6)
