@@ -48,8 +48,10 @@ def test_the_twin_rounds_as_torchs_half_module_does(name):
     with torch.inference_mode():
         exact = module(torch.from_numpy(batch)).numpy()
         eager = module.half()(torch.from_numpy(batch).half()).float().numpy()
-    # Both round at the same places; they sum in another order. The rounding itself is several times larger.
-    assert np.abs(twin - eager).max() <= np.abs(exact - eager).max()
+    # Both round at the same places; they sum in another order. For LeNet the rounding itself is several times larger;
+    # AlexNet's sums are so long that its small untrained logits may fall to the neighbouring float16.
+    neighbour = float(np.spacing(np.abs(exact).max().astype(np.float16)))
+    assert np.abs(twin - eager).max() <= (np.abs(exact - eager).max() if name == "lenet" else neighbour)
     assert np.abs(twin - eager).max() <= 2e-3 * np.abs(exact).max()
     assert not np.array_equal(twin, exact)
 
