@@ -148,6 +148,29 @@ def test_int8_without_labels_is_judged_by_agreement():
         judge(wrong_for(0.03), labels=False, precision="int8")
 
 
+def judge_single(outputs, exported):
+    """Judge an int8 export of a network with one number a sample."""
+    inputs = np.arange(200, dtype=np.float32)[:, np.newaxis]
+    one = Subject("one", None, onnx.ModelProto(), outputs, "eager", Samples("toys", inputs, None), None, None, {})
+    return gate.verify(one, exported, "toy", "int8", BatchRange(1, 8, 64), 0.01)
+
+
+def test_one_float_a_sample_is_judged_by_its_size():
+    """There is no class to agree on."""
+    judge_single(lambda batch: batch / 200, lambda batch: batch / 200 + np.float32(0.04))
+    with pytest.raises(GateError, match=r"differs by 0\.06 from the source's where int8 allows 0\.05"):
+        judge_single(lambda batch: batch / 200, lambda batch: batch / 200 + np.float32(0.06))
+
+
+def test_one_whole_number_a_sample_is_its_class():
+    def classes(batch):
+        return batch.astype(np.int64) % 5
+
+    judge_single(classes, classes)
+    with pytest.raises(GateError, match=r"agrees with its source on 0\.9000 of toys"):
+        judge_single(classes, lambda batch: np.where(batch.astype(int) % 10 == 0, 1, classes(batch)))
+
+
 def test_the_tolerance_of_int8_is_what_it_did_to_the_logits():
     largest = float(np.abs(subject().samples.array).max())
     assert judge(lambda batch: batch + np.float32(0.3), precision="int8").tolerance == pytest.approx(0.3, rel=1e-5)
