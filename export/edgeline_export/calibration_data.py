@@ -63,18 +63,25 @@ class CalibrationData:
 
 
 def calibration_data(
-    source: str, count: int, spec: TensorSpec, preprocessing: Preprocessing | None, data_root: Path | None
+    source: str,
+    count: int,
+    spec: TensorSpec,
+    preprocessing: Preprocessing | None,
+    data_root: Path | None,
+    judged_on: str | None = None,
 ) -> CalibrationData:
     """Choose `count` samples from a data set's training split, an .npz file or a folder of images.
 
-    Raises InputError when the source is unknown, has fewer samples, or holds samples of another shape; GateError when
+    `judged_on` names the data set that judges the export: files that lie in `data_root` itself are that one's. Raises
+    InputError when the source is unknown, has fewer samples, or holds samples of another shape; GateError when
     two batches hold the same samples.
     """
     if source in DATASETS:
-        data = _from_dataset(source, count, spec, preprocessing, data_root)
+        named = judged_on not in (None, source)
+        data = _from_dataset(source, count, spec, preprocessing, data_root, named)
     elif source.endswith(".npz"):
         data = _from_file(Path(source), count, spec)
-    elif Path(source).is_dir():
+    elif source and Path(source).is_dir():
         data = _from_folder(Path(source), count, spec, preprocessing)
     else:
         raise InputError(
@@ -97,7 +104,7 @@ def _choose(source: str, available: int, count: int) -> npt.NDArray[np.int64]:
 
 
 def _from_dataset(
-    name: str, count: int, spec: TensorSpec, preprocessing: Preprocessing | None, data_root: Path | None
+    name: str, count: int, spec: TensorSpec, preprocessing: Preprocessing | None, data_root: Path | None, named: bool
 ) -> CalibrationData:
     if len(spec.shape) != 4:
         raise InputError(f"--calibration {name} fits networks with inputs of [N, C, H, W], not {list(spec.shape)}")
@@ -107,7 +114,7 @@ def _from_dataset(
             "was trained on that, or an .npz file with `inputs` as the network takes them"
         )
     dataset = DATASETS[name]
-    split = load_split(dataset, "train", data_root)
+    split = load_split(dataset, "train", data_root, named)
     indices = _choose(f"the training split of {name}", len(split.images), count)
     shape = spec.shape[1:]
     return CalibrationData(name, "train", _SEED, indices, split.images[indices], preprocessing, shape)
@@ -157,7 +164,8 @@ def _check_batches_differ(data: CalibrationData) -> None:
                 "them say nothing about others; nothing was written"
             )
         seen[digest] = number
-    different = len({hashlib.sha256(np.ascontiguousarray(sample).tobytes()).digest() for sample in data.array})
+    # Adding 0 makes -0 the same as 0.
+    different = len({hashlib.sha256(np.ascontiguousarray(sample + 0).tobytes()).digest() for sample in data.array})
     if different < len(data) * _LEAST_DIFFERENT:
         raise GateError(
             f"only {different} of {len(data)} calibration samples of {data.dataset} differ: ranges from them say "

@@ -125,7 +125,7 @@ def _compute_capabilities(text: str) -> tuple[str, ...]:
     wanted = tuple(text.split(","))
     if len(set(wanted)) != len(wanted):
         raise argparse.ArgumentTypeError(f"names a target twice: '{text}'")
-    return wanted
+    return tuple(sorted(wanted, key=lambda text: tuple(map(int, text.split(".")))))
 
 
 def _batch_range(text: str) -> BatchRange:
@@ -188,6 +188,8 @@ def _calibration(args: argparse.Namespace) -> CalibrationRequest:
         "data_root": args.data_root,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if args.calibration == "":
+        raise InputError("--calibration is empty; name a data set, an .npz file or a folder, or leave it out")
     if args.precision in ("fp32", "tf32") and given.keys() - {"data_root"}:
         raise InputError(f"nothing is calibrated in {args.precision}; leave the --calibration options out")
     return CalibrationRequest(**given)
@@ -217,7 +219,7 @@ def _subject(args: argparse.Namespace) -> Subject:
     request = SubjectRequest(
         args.subject, args.weights, args.dataset, args.data_root, samples, args.input_shape, args.name, args.batch
     )
-    if args.subject.endswith(".onnx"):
+    if kind == "an .onnx file":
         with interrupts.held():
             from edgeline_export.onnx_source import subject_from_onnx
 
@@ -231,7 +233,7 @@ def _subject(args: argparse.Namespace) -> Subject:
 
 
 def _kind(subject: str) -> str:
-    if subject.endswith(".onnx"):
+    if subject.lower().endswith(".onnx"):
         return "an .onnx file"
     return "a factory" if ":" in subject else "a network of ours"
 

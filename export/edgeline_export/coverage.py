@@ -30,7 +30,10 @@ _PRECISION_OF: dict[int, str] = {
 _MATRIX_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operators that do arithmetic, which is not counted here: of recurrent networks, and of graphs quantised elsewhere.
 _UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"}
-_INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+_INTEGER = {
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "QuantizeLinear",
+}  # fmt: skip
 # The precision that multiply-accumulates must have, by the precision that was asked for.
 MACS_IN = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "int8": "int8", "int8+fp16": "int8"}
 _LEAST_SHARE = 0.99
@@ -41,6 +44,7 @@ class NodeCoverage:
     """One Conv, Gemm or MatMul: its precision, its multiply-accumulates for one sample, its weights."""
 
     name: str
+    operator: str
     precision: str
     macs: int
     weights: int
@@ -81,6 +85,7 @@ def coverage_of(model: onnx.ModelProto) -> Coverage:
         nodes.append(
             NodeCoverage(
                 name=node.name or node.output[0],
+                operator=node.op_type,
                 precision=plain[0] if plain else "int8",
                 macs=macs_of(node, shapes),
                 weights=math.prod(shapes.get(node.input[1], [0])),
@@ -110,7 +115,7 @@ def refuse_uncounted(model: onnx.ModelProto, asked: str) -> None:
         )
         if node.op_type in _INTEGER or (node.domain == "com.microsoft" and node.op_type.startswith("QLinear")):
             raise InputError(
-                f"{node.op_type} (node '{node.name}') is quantised already; export the network as it was before that"
+                f"{node.op_type} (node '{node.name}') is quantised already; export the float network it was made from"
             )
         if asked not in ("fp32", "tf32") and (foreign or node.op_type in _UNCOUNTED):
             domain = f" of {node.domain}" if foreign else ""
@@ -147,10 +152,14 @@ def check_precision(coverage: Coverage, asked: str) -> None:
             raise GateError("the network has no Conv, Gemm or MatMul: nothing in it runs in int8; export it in fp32")
         return
     total = sum(node.macs for node in coverage.nodes) or 1
-    others = [f"{n.name} ({n.precision}, {n.macs / total:.1%})" for n in coverage.nodes if n.precision != wanted]
+    others = [
+        f"{n.name} ({n.operator}, {n.precision}, {n.macs / total:.1%})" for n in coverage.nodes if n.precision != wanted
+    ]
+    graph_only = wanted == "int8" and coverage.source == "graph"
+    why = "; int8 is for Conv, Gemm and MatMul with constant weights: take fp16" if graph_only else ""
     raise GateError(
         f"{asked} was asked for, but {found:.1%} of the multiply-accumulates are in {wanted}; "
-        f"not: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}; nothing was written"
+        f"not: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}{why}; nothing was written"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from edgeline.artefact import Artefact
 from edgeline.command import note
 from edgeline.cuda import gpu
+from edgeline.errors import InputError
 from edgeline.session import Session
 from edgeline.tensorrt.builder import BuildSettings, BuiltEngine, build_engine
 from edgeline.tensorrt.inspector import UNKNOWN, inspect_plan, node_precisions
@@ -18,13 +19,20 @@ from edgeline_export.coverage import MACS_IN, Coverage, check_precision, coverag
 from edgeline_export.formats.interface import ExportRequest
 from edgeline_export.precision import GraphInPrecision
 
+_TURING = "7.5"  # TensorRT-RTX has no float32 matrix product for it
+
 
 def compile_with_rtx(graph: bytes, request: ExportRequest) -> Compiled:
     """Build a TensorRT-RTX plan. Raises what load_product and build_engine raise."""
     product = load_product("trt-rtx")
     settings = BuildSettings(request.precision, request.batch, request.compute_capabilities)
     note(f"building the engine with {product.title}")
-    built = build_engine(product, graph, settings)
+    try:
+        built = build_engine(product, graph, settings)
+    except InputError as error:
+        if _TURING in request.compute_capabilities and "fp16" not in request.precision:
+            raise InputError(f"{error}; for compute capability {_TURING}, take fp16 or int8+fp16") from None
+        raise
     capabilities = list(request.compute_capabilities)
     return Compiled(
         files={product.info.plan_file: built.plan},

@@ -16,7 +16,7 @@ from edgeline.errors import InputError
 from edgeline_export.graph import OPSET, attributes_of, clean_graph, inputs_of, replace_input
 
 LARGEST_ACTIVATION = 16_000.0  # a quarter of float16's 65,504: room for inputs that calibration has not seen
-HALF_INPUT = "_fp16"  # behind the name of an input, of an output: the same in float16
+_HALF_END = "_fp16"  # behind the name of an input, of an output: the same in float16
 _LARGEST = float(np.finfo(np.float16).max)
 # Inputs that ONNX types as float32 whatever the data's type.
 _ALWAYS_FLOAT32 = {("Resize", 1), ("Resize", 2), ("Upsample", 1)}
@@ -36,20 +36,18 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             tensor.CopyFrom(numpy_helper.from_array(_half_values(tensor), tensor.name))
+    taken = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     ends = []
     for spec in inputs_of(model):
         if spec.dtype == "float32":
+            inner = _free(f"{spec.name}{_HALF_END}", taken)
             for node in graph.node:
-                replace_input(node, spec.name, f"{spec.name}{HALF_INPUT}")
-            ends.append(
-                helper.make_node(
-                    "Cast", [spec.name], [f"{spec.name}{HALF_INPUT}"], f"{spec.name}_Cast", to=TensorProto.FLOAT16
-                )
-            )
+                replace_input(node, spec.name, inner)
+            ends.append(_cast(spec.name, inner, TensorProto.FLOAT16))
     nodes = [*ends, *graph.node]
     for value in graph.output:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            inner = f"{value.name}{HALF_INPUT}"
+            inner = _free(f"{value.name}{_HALF_END}", taken)
             for node in nodes:
                 replace_input(node, value.name, inner)
                 for index, name in enumerate(node.output):
@@ -94,6 +92,12 @@ def _round(source: str, target: str) -> list[onnx.NodeProto]:
 
 def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], f"{target}_Cast", to=kind)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _copied(model: onnx.ModelProto) -> onnx.ModelProto:

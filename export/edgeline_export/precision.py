@@ -85,9 +85,11 @@ def _in_precision(subject: Subject, precision: str, layout: str, request: Calibr
 
 def _data(subject: Subject, precision: str, request: CalibrationRequest) -> CalibrationData:
     spec = inputs_of(subject.graph)[0]
-    source = request.source or subject.dataset
+    source = subject.dataset if request.source is None else request.source
     if source is not None:
-        return calibration_data(source, request.samples, spec, subject.preprocessing, request.data_root)
+        return calibration_data(
+            source, request.samples, spec, subject.preprocessing, request.data_root, subject.dataset
+        )
     # fp16 only looks for activations that are too large: the inputs that judge the export serve too, if they are real.
     samples = subject.samples
     if precision == "fp16" and not samples.generated:

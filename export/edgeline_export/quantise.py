@@ -26,8 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.errors import InputError
 from edgeline_export.fold import output_axis
-from edgeline_export.graph import attributes_of, clean_graph, consumers_of, replace_input
-from edgeline_export.half import HALF_INPUT
+from edgeline_export.graph import attributes_of, clean_graph, consumers_of, inputs_of, replace_input
 
 LAYOUTS = ("fused", "integer")
 _MATRIX_OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -85,8 +84,17 @@ def quantisable_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 def quantised_tensors(model: onnx.ModelProto) -> frozenset[str]:
     """Return the activations that a graph quantises, by the names they have in the float graph."""
-    nodes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    return frozenset(node.input[0].removesuffix(HALF_INPUT) for node in nodes)
+    inputs = {spec.name for spec in inputs_of(model)}
+    casts = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Cast" and n.input[0] in inputs}
+    names = [node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    return frozenset(casts.get(name, name) for name in names)
+
+
+def _takes_integers(node: onnx.NodeProto) -> bool:
+    """ONNX Runtime's AveragePool of integers knows no dilations; one with dilations stays float."""
+    if node.op_type == "AveragePool" and any(step != 1 for step in attributes_of(node).get("dilations", ())):
+        return False
+    return node.op_type in _INTEGER_OPERATORS
 
 
 def scale_for(magnitude: npt.NDArray[np.float64] | float, levels: int) -> npt.NDArray[np.float32]:
@@ -139,9 +147,9 @@ class _Editor:
         producer, readers = self._producers.get(name), consumers_of(self._graph, name)
         if not readers:
             return False
-        if not any(reader.op_type in _INTEGER_OPERATORS for reader in readers):
+        if not any(_takes_integers(reader) for reader in readers):
             # For a float operator: an integer operator's dequantised output, or the sums of a Gemm as they are.
-            return producer is not None and producer.op_type in _INTEGER_OPERATORS - {"Gemm", "MatMul"}
+            return producer is not None and producer.op_type not in ("Gemm", "MatMul") and _takes_integers(producer)
         return not (
             producer is not None
             and producer.op_type in (*_MATRIX_OPERATORS, "Add")

@@ -19,7 +19,15 @@ from edgeline.artefact import open_artefact
 from edgeline.backends import ENGINES, choose_engine, import_packages, session_class
 from edgeline.command import Parser, note, run_command
 from edgeline.doctor import can_run, examine
-from edgeline.errors import EXIT_CAPABILITY, EXIT_OK, GateError, InputError, MissingCapabilityError, ShapeError
+from edgeline.errors import (
+    EXIT_CAPABILITY,
+    EXIT_INPUT,
+    EXIT_OK,
+    GateError,
+    InputError,
+    MissingCapabilityError,
+    ShapeError,
+)
 from edgeline.images import array_from_file
 from edgeline.info_text import (
     lines_of_artefact,
@@ -86,7 +94,7 @@ def _info(args: argparse.Namespace) -> int:
     if args.path.is_file():
         plan = examine_plan(args.path)
         print(json.dumps(plan.to_record(), indent=2)) if args.json else print_lines(lines_of_plan(plan))
-        return EXIT_OK
+        return EXIT_INPUT if plan.whole is False else EXIT_OK
     artefact = open_artefact(args.path)
     engine = examine_engine(artefact) if artefact.manifest.format in PRODUCTS else None
     if args.json:

@@ -43,6 +43,7 @@ def export(command, weights_folder, tmp_path):
         (["--precision", "int8", "--calibration-method", "guess"], 2, "guess"),
         (["--precision", "fp32", "--calibration", "mnist-10k"], 2, "nothing is calibrated in fp32"),
         (["--precision", "int4"], 2, "unknown precision of format onnx 'int4'"),
+        (["--precision", "int8", "--calibration", ""], 2, "--calibration is empty; name a data set, an .npz file"),
         (["--compute-capability", "8.9"], 2, "--compute-capability is for --format trt-rtx, not for onnx"),
         (["--require-engine"], 2, "--require-engine is for --format trt and trt-rtx, not for onnx"),
     ],
@@ -132,8 +133,52 @@ def test_a_product_of_two_activations_is_not_int8_and_is_named(command, tmp_path
     code, out, err = command(MAIN, *argv, "--precision", "int8", "--format", "trt")
     assert (code, out) == (1, "")
     assert "int8 was asked for, but 0.0% " in one_line(err)
-    assert "not: attention (fp32, 100.0%)" in one_line(err)
+    assert "not: attention (MatMul, fp32, 100.0%); " in one_line(err)
+    assert "Gemm and MatMul with constant weights: take fp16" in one_line(err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8+fp16"])
+def test_a_network_that_is_quantised_already_is_refused_by_name(command, exported, tmp_path, export, precision):
+    export("--precision", "int8", "--calibration-samples", 64)
+    graph = tmp_path / "out" / "lenet-mnist-10k.int8.onnx" / "model.onnx"
+    code, out, err = command(MAIN, graph, "--precision", precision, "--dataset", "mnist-10k", "--out", tmp_path / "two")
+    assert (code, out) == (2, "")
+    assert "is quantised already; export the float network it was made from" in one_line(err)
+
+
+def test_dilated_pooling_stays_float_in_int8(command, tmp_path):
+    """ONNX Runtime has no AveragePool of integers with dilations."""
+    pool = helper.make_node("AveragePool", ["c"], ["y"], "pool", kernel_shape=[2, 2], dilations=[2, 2])
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], "conv"), pool]
+    weights = np.random.default_rng(1).standard_normal((3, 2, 1, 1))
+    argv = one_layer(tmp_path, nodes, [2, 6, 6], [3, 4, 4], w=weights)
+    code, _, err = command(MAIN, *argv, "--precision", "int8")
+    assert code == 0, err
+
+
+def test_an_inner_name_that_is_taken(command, tmp_path):
+    nodes = [helper.make_node("Relu", ["x"], ["x_fp16"], "relu"), helper.make_node("Gemm", ["x_fp16", "w"], ["y"], "g")]
+    argv = one_layer(tmp_path, nodes, [4], [3], w=np.random.default_rng(1).standard_normal((4, 3)))
+    for precision in ("fp16", "int8+fp16"):
+        assert command(MAIN, *argv, "--precision", precision, "--format", "trt")[0] == 0
+
+
+def test_upper_case_suffixes(command, tmp_path):
+    argv = one_layer(tmp_path, [helper.make_node("Relu", ["x"], ["y"], "relu")], [4], [4])
+    (tmp_path / "net.onnx").rename(tmp_path / "NET.ONNX")
+    samples = ["--samples", tmp_path / "s.npz", "--out", tmp_path / "out"]
+    assert command(MAIN, tmp_path / "NET.ONNX", *samples)[0] == 0
+    assert argv[0].name == "net.onnx"
+
+
+def test_zeros_of_either_sign_are_the_same_sample(command, tmp_path):
+    argv = one_layer(tmp_path, [helper.make_node("Gemm", ["x", "w"], ["y"], "g")], [4], [3], w=np.ones((4, 3)))
+    zeros = np.where(np.random.default_rng(0).random((64, 4)) < 0.5, -0.0, 0.0).astype(np.float32)
+    np.savez(tmp_path / "s.npz", inputs=zeros)
+    code, _, err = command(MAIN, *argv, "--precision", "int8")
+    assert code == 1
+    assert "only 1 of 64 calibration samples" in one_line(err)
 
 
 def test_what_ships_in_fp16_is_held_against_its_twin(export, tmp_path, monkeypatch):

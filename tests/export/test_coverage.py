@@ -74,7 +74,7 @@ def test_both_operands_from_int8_are():
 
 
 def test_a_precision_that_is_not_the_one_asked_for_fails():
-    with pytest.raises(GateError, match=r"int8 was asked for, but 75\.0% of .* in int8; not: gemm \(fp32, 25\.0%\)"):
+    with pytest.raises(GateError, match=r"but 75\.0% of .* in int8; not: gemm \(Gemm, fp32, 25\.0%\)"):
         check_precision(coverage_of(mixed_graph(quantised_input=True)), "int8")
     with pytest.raises(GateError, match="fp16 was asked for, but 0.0%"):
         check_precision(coverage_of(mixed_graph()), "fp16")

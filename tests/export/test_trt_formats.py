@@ -100,7 +100,7 @@ def test_a_calibrated_export_gives_the_same_bytes_from_another_folder(export, tm
 
 
 def test_targets_name_the_folder_and_the_plan(export, tmp_path):
-    code, _, _ = export("--format", "trt-rtx", "--compute-capability", "8.9,12.0")
+    code, _, _ = export("--format", "trt-rtx", "--compute-capability", "12.0,8.9")
     assert code == 0
     artefact = open_artefact(tmp_path / "out" / "lenet-mnist-10k.fp32.trt-rtx@sm89-sm120")
     assert artefact.manifest.target == {"compute_capabilities": ["8.9", "12.0"]}
@@ -144,6 +144,11 @@ def test_require_engine_without_a_gpu(export, tmp_path):
         (["--format", "trt", "--compute-capability", "8.9"], 2, "is for --format trt-rtx, not for trt"),
         (["--format", "trt-rtx", "--compute-capability", "9.0"], 2, "has no compute capability 9.0; it has 7.5, 8.0"),
         (["--format", "trt-rtx", "--compute-capability", "7.5"], 2, "FP32 GEMM is not supported"),
+        (
+            ["--format", "trt-rtx", "--compute-capability", "7.5"],
+            2,
+            "for compute capability 7.5, take fp16 or",
+        ),
         (["--format", "trt-rtx", "--compute-capability", "sm89"], 2, "expected numbers like 8.9"),
         (["--format", "trt-rtx", "--compute-capability", "8.9,8.9"], 2, "names a target twice"),
         (["--format", "trt-rtx", "--batch", "8:1:64"], 2, "1 <= MIN <= OPT <= MAX"),

@@ -131,7 +131,7 @@ def test_info_on_an_engine_file_needs_nothing(tmp_path, bare, command):
     path = tmp_path / "a.rtxplan"
     path.write_bytes(plan_bytes(targets=("8.9", "12.0"), total=1000))
     code, out, err = command(MAIN, "info", path)
-    assert (code, err) == (0, "")
+    assert (code, err) == (2, "")  # an engine that is not whole is a damaged file
     assert out.splitlines() == [
         f"file      {path}",
         "engine    TensorRT-RTX 1.7.1.116",
@@ -143,7 +143,7 @@ def test_info_on_an_engine_file_needs_nothing(tmp_path, bare, command):
     ]
     code, out, _ = command(MAIN, "info", path, "--json")
     record = json.loads(out)
-    assert code == 0
+    assert code == 2
     assert (record["product"], record["whole"], record["loads_here"]) == ("TensorRT-RTX", False, False)
     assert len(record["obstacles"]) == 3
 

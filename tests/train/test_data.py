@@ -92,7 +92,7 @@ def test_damaged_files_are_refused_by_name(copy, damage, words):
     path = copy / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=words) as caught:
-        load_split(DATASETS["mnist-10k"], "test", copy)
+        load_split(DATASETS["mnist"], "test", copy)
     assert path.name in str(caught.value)
 
 
@@ -119,8 +119,8 @@ def test_files_that_do_not_belong_together(tmp_path, images, labels, words):
 
 def test_a_missing_half_is_named(copy):
     (copy / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(InputError, match="lacks t10k-labels-idx1-ubyte .or .gz. of mnist-10k"):
-        load_split(DATASETS["mnist-10k"], "test", copy)
+    with pytest.raises(InputError, match="lacks t10k-labels-idx1-ubyte .or .gz. of mnist"):
+        load_split(DATASETS["mnist"], "test", copy)
 
 
 def test_half_a_download_is_not_taken_for_the_data_set(tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_no_network_names_the_way_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torchvision.datasets, "MNIST", no_network)
     with pytest.raises(
-        ResourceError, match="or use --dataset mnist-10k, which is embedded and needs no network"
+        ResourceError, match="or take mnist-10k instead, which is embedded and needs no network"
     ) as caught:
         load_split(DATASETS["mnist"], "train")
     assert "\n" not in str(caught.value)
@@ -160,8 +160,28 @@ def test_a_download_that_works_is_read(tmp_path, monkeypatch):
 def test_a_data_root_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         load_split(DATASETS["mnist"], "train", tmp_path / "none")
-    with pytest.raises(InputError, match="has no files of mnist-10k"):
-        load_split(DATASETS["mnist-10k"], "train", tmp_path)
+
+
+def test_the_embedded_digits_are_not_taken_from_a_data_root(tmp_path, capsys):
+    """Another data set's files have the same names; they must not be judged on as if they were these."""
+    other = DATASETS["mnist"]
+    for stem in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+        (tmp_path / stem).write_bytes(idx(np.zeros((3, 28, 28))))
+    for stem in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
+        (tmp_path / stem).write_bytes(idx(np.zeros(3)))
+    assert len(load_split(other, "test", tmp_path)) == 3
+    assert len(load_split(DATASETS["mnist-10k"], "test", tmp_path)) == 2_000
+    assert "--data-root does not apply" in capsys.readouterr().err
+
+
+def test_files_in_the_root_itself_are_one_data_sets_only(tmp_path):
+    """Where two data sets are read from one root, only the one that judges may lie in it without a folder."""
+    shutil.copytree(EMBEDDED, tmp_path, dirs_exist_ok=True)
+    fashion = DATASETS["fashion-mnist"]
+    assert find_files(fashion, tmp_path) == tmp_path
+    assert find_files(fashion, tmp_path, named=True) is None
+    shutil.copytree(EMBEDDED, tmp_path / "FashionMNIST" / "raw")
+    assert find_files(fashion, tmp_path, named=True) == tmp_path / "FashionMNIST" / "raw"
 
 
 def test_an_unknown_data_set():

@@ -1,7 +1,7 @@
 """The table of data sets, and where each one's files are looked for.
 
 A data set is four IDX files, named as torchvision names them. They are looked for in `--data-root` (the folder itself,
-or torchvision's `<Name>/raw` below it), then where Debian's package puts them, then downloaded through torchvision.
+or torchvision's `<Name>/raw` below it), or else where Debian's package puts them, then downloaded through torchvision.
 """
 
 from __future__ import annotations
@@ -86,14 +86,18 @@ def preprocessing_for(dataset: Dataset, input_shape: tuple[int, ...]) -> Preproc
     )
 
 
-def load_split(dataset: Dataset, split: str, root: Path | None = None) -> Split:
+def load_split(dataset: Dataset, split: str, root: Path | None = None, named: bool = False) -> Split:
     """Read the split `train` or `test` into memory, downloading the data set when it is nowhere on disk.
 
+    With `named`, files that lie in `root` itself are not taken: they are another data set's, whose names are the same.
     Raises InputError for a damaged file or a `root` without the data set, ResourceError when the download fails.
     """
-    folder = find_files(dataset, root)
+    if dataset.folder is None and root is not None:
+        note(f"{dataset.name} is part of this package: --data-root does not apply to it")
+        root = None
+    folder = find_files(dataset, root, named)
     if folder is None and root is not None:
-        _refuse_root(dataset, root)
+        _refuse_root(dataset, root, named)
     if folder is None:
         folder = _download(dataset, root or DEFAULT_ROOT)
     stem = "train" if split == "train" else "t10k"
@@ -103,12 +107,12 @@ def load_split(dataset: Dataset, split: str, root: Path | None = None) -> Split:
     return split_from_files(images, labels, split, len(dataset.labels))
 
 
-def find_files(dataset: Dataset, root: Path | None = None) -> Path | None:
+def find_files(dataset: Dataset, root: Path | None = None, named: bool = False) -> Path | None:
     """Return the folder that holds all four of the data set's files, or None when it is not on disk.
 
-    Where `root` is given, nothing else is looked at.
+    Where `root` is given, nothing else is looked at; with `named`, only what is below it under the data set's name.
     """
-    for folder in _places(dataset, root):
+    for folder in _places(dataset, root, named):
         if not _missing(folder):
             return folder
     return None
@@ -118,27 +122,28 @@ def _missing(folder: Path) -> list[str]:
     return [stem for stem in _STEMS if _file(folder, stem) is None]
 
 
-def _refuse_root(dataset: Dataset, root: Path) -> None:
+def _refuse_root(dataset: Dataset, root: Path, named: bool) -> None:
     """Say what is wrong with a --data-root that a download would not mend: no folder, or half a data set."""
     if not root.is_dir():
         raise InputError(f"--data-root {root} is not a folder; without it, {dataset.name} is found or downloaded")
-    for folder in _places(dataset, root):
+    for folder in _places(dataset, root, named):
         missing = _missing(folder)
         if len(missing) < len(_STEMS):
             raise InputError(f"{folder} lacks {', '.join(missing)} (or .gz) of {dataset.name}")
 
 
-def _places(dataset: Dataset, root: Path | None) -> Iterator[Path]:
-    if dataset.folder is None and root is None:
+def _places(dataset: Dataset, root: Path | None, named: bool) -> Iterator[Path]:
+    if dataset.folder is None:
         yield _EMBEDDED
     elif root is not None:
-        yield root
+        if not named:
+            yield root
         yield root / dataset.name
-        if dataset.folder is not None:
-            yield root / dataset.folder / "raw"
+        yield root / dataset.folder / "raw"
+        if not named:
             yield root / "raw"
     else:
-        yield DEFAULT_ROOT / str(dataset.folder) / "raw"
+        yield DEFAULT_ROOT / dataset.folder / "raw"
         yield DEFAULT_ROOT / dataset.name
         if dataset.system_folder is not None:
             yield dataset.system_folder
@@ -150,10 +155,7 @@ def _file(folder: Path, stem: str) -> Path | None:
 
 def _download(dataset: Dataset, root: Path) -> Path:
     """Fetch the data set through torchvision, which knows mirrors and checks MD5 sums."""
-    if dataset.folder is None:
-        raise InputError(
-            f"--data-root {root} has no files of {dataset.name}; without --data-root the embedded ones are used"
-        )
+    assert dataset.folder is not None
     try:
         import torchvision
     except ImportError as error:
@@ -177,7 +179,7 @@ def _download(dataset: Dataset, root: Path) -> Path:
         system = f", install Debian's dataset-{dataset.name}" if dataset.system_folder else ""
         raise ResourceError(
             f"{dataset.name} is not on disk and could not be downloaded ({reason}); name its folder with --data-root"
-            f"{system}, or use --dataset {DEFAULT_DATASET}, which is embedded and needs no network"
+            f"{system}, or take {DEFAULT_DATASET} instead, which is embedded and needs no network"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
