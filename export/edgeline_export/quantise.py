@@ -124,6 +124,8 @@ class _Editor:
     def quantise(self) -> None:
         matrix_nodes = quantisable_nodes(self._graph)
         names = self._activations_to_quantise(matrix_nodes)
+        for name in names:
+            self._parameters_of(name)  # now: a pair gives what a moving operator reads another name
         for node in matrix_nodes:
             self._quantise_weight(node)
             if self._integer and len(node.input) > 2 and node.input[2]:
@@ -200,9 +202,10 @@ class _Editor:
 
     def _room_for_bias(self, node: onnx.NodeProto, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Raise a channel's scale until its bias, in steps of input scale times weight scale, fits 31 bits."""
-        bias = np.abs(numpy_helper.to_array(self._weights[node.input[2]]).astype(np.float64)).reshape(-1)
-        if bias.shape != scale.shape:
+        tensor = self._weights[node.input[2]]
+        if not _is_per_channel(tensor, scale.size):
             return scale
+        bias = np.abs(numpy_helper.to_array(tensor).astype(np.float64)).reshape(-1)
         step = float(self._parameters_of(node.input[0]).scale)
         return np.maximum(scale, scale_for(bias / step / 2**30, 1))
 
@@ -210,7 +213,7 @@ class _Editor:
         """Replace a float bias by int32 in steps of input scale times weight scale: it adds to the sums as it is."""
         tensor = self._weights.get(node.input[2])
         weight_scale = self._scale_of_weight(node)
-        if tensor is None or int(np.prod(tensor.dims)) != weight_scale.size:
+        if tensor is None or not _is_per_channel(tensor, weight_scale.size):
             return
         scale = (weight_scale * self._parameters_of(node.input[0]).scale).astype(np.float32)
         values = numpy_helper.to_array(tensor).astype(np.float64).reshape(-1)
@@ -279,3 +282,8 @@ class _Editor:
         kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in keep]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
+
+
+def _is_per_channel(bias: onnx.TensorProto, channels: int) -> bool:
+    """Whether a bias has a number for each output channel; a Gemm may have one for each row of a fixed batch."""
+    return int(np.prod(bias.dims)) == channels and (not bias.dims or bias.dims[-1] == channels)

@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeline.errors import GateError
 from edgeline_export.coverage import check_precision, coverage_of
 from edgeline_export.fold import folded
 from edgeline_export.graph import clean_graph
@@ -106,11 +107,28 @@ def test_integer_gives_what_is_never_negative_all_256_levels():
     assert initializer(model, "x_scale") == pytest.approx(2.0 / 255, rel=1e-3)
 
 
-def test_a_large_bias_over_tiny_weights_still_fits_int32():
-    """1e-9 / 127 * 2 / 127 is a step of 1e-13: a bias of 100 would need 50 bits."""
-    model = quantised(one_gemm(WEIGHT * 1e-9, BIAS + 100), {"x": ActivationRange(2.0, False)}, "integer")
+@pytest.mark.parametrize("large", [100.0, -100.0])
+def test_a_large_bias_over_tiny_weights_still_fits_int32(large):
+    """Steps of 6e-8 (the smallest float16) * 2 / 127: a bias of 100 needs 37 bits, and is given 30."""
+    weight = np.array([[1e-9, -5e-4], [1e-9, 1.25e-4]], np.float32)
+    bias = np.array([large, -3e-3], np.float32)
+    model = quantised(one_gemm(weight, bias), {"x": ActivationRange(2.0, False)}, "integer")
+    levels = initializer(model, "b_int32").astype(np.int64)
+    assert 2**30 * 0.99 < abs(levels[0]) <= 2**30
+    assert levels[0] * large > 0
+    assert initializer(model, "w_int8_scale")[1] == scale_for(5e-4, 127)  # this channel has room
     found = GraphRunner(model).run(np.array([[1.0, 1.0]], np.float32))
-    assert np.allclose(found, BIAS + 100, atol=1e-3)
+    assert np.allclose(found, [[large, -3.375e-3]], rtol=1e-6, atol=2e-5)
+
+
+def test_a_bias_for_each_row_of_a_fixed_batch_is_none_for_each_column():
+    """Two rows, two columns: [2, 1] has as many numbers as there are channels."""
+    model = one_gemm(WEIGHT, BIAS.reshape(2, 1))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    made = quantised(clean_graph(model), {"x": ActivationRange(2.0, False)}, "integer")
+    found = GraphRunner(made).run(np.eye(2, dtype=np.float32))
+    assert np.allclose(found, WEIGHT + BIAS.reshape(2, 1), atol=0.02)
 
 
 # --- a whole network --------------------------------------------------------------------------------------------------
@@ -142,14 +160,6 @@ def test_fused_has_pairs_before_matrix_operators_only(rich):
     zero_points = [t for t in model.graph.initializer if t.name.endswith("zero_point")]
     assert zero_points
     assert not any(numpy_helper.to_array(tensor).any() for tensor in zero_points)
-
-
-def test_pools_and_reshapes_keep_their_inputs_scale(rich):
-    plain, _, ranges = rich
-    model = quantised(plain, ranges, "integer")
-    pool = next(node for node in model.graph.node if node.op_type == "MaxPool")
-    source = pool.input[0].removesuffix("_dequantized")
-    assert initializer(model, f"{pool.output[0]}_scale") == initializer(model, f"{source}_scale")
 
 
 def test_onnx_runtime_runs_integers_from_end_to_end(exported, tmp_path):
@@ -274,6 +284,45 @@ def test_the_sums_of_a_last_gemm_leave_as_floats():
     assert quantised_tensors(made) == {"x"}
 
 
+def between_relus(operator, constant=None, **attributes):
+    """x [n, 1, 4, 4] -> Relu -> operator -> Relu"""
+    constants = [] if constant is None else [numpy_helper.from_array(np.array(constant), "constant")]
+    nodes = [helper.make_node("Relu", ["x"], ["before"]),
+             helper.make_node(operator, ["before", *(t.name for t in constants)], ["after"], **attributes),
+             helper.make_node("Relu", ["after"], ["y"])]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], constants,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize(
+    ("model", "keeps"),
+    [
+        (between_relus("MaxPool", kernel_shape=[2, 2]), True),
+        (between_relus("Reshape", [0, -1]), True),
+        (between_relus("Flatten"), True),
+        (between_relus("Transpose", perm=[0, 1, 3, 2]), True),
+        (between_relus("Squeeze", [1]), True),
+        (between_relus("Unsqueeze", [1]), True),
+        (between_relus("AveragePool", kernel_shape=[2, 2]), False),
+        (between_relus("GlobalAveragePool"), False),
+        (between_relus("LeakyRelu"), False),
+        (between_relus("Sigmoid"), False),
+        (between_relus("Mul", np.float32(0.5)), False),
+    ],
+    ids=lambda value: value.graph.node[1].op_type if isinstance(value, onnx.ModelProto) else str(value),
+)
+def test_operators_that_move_numbers_alone_keep_their_inputs_scale(model, keeps):
+    """What calibration saw of the output, 1.0, is another range: only what computes is given it."""
+    ranges = {"before": ActivationRange(4.0, False), "after": ActivationRange(1.0, True)}
+    made = quantised(clean_graph(model), ranges, "integer")
+    assert initializer(made, "before_scale") == scale_for(4.0, 127)
+    assert initializer(made, "after_scale") == (scale_for(4.0, 127) if keeps else scale_for(1.0, 255))
+    assert initializer(made, "after_zero_point") == (128 if keeps else 0)
+
+
 # --- what a newcomer's networks had -----------------------------------------------------------------------------------
 
 
@@ -297,3 +346,23 @@ def test_what_nobody_reads_is_left_alone():
 
 def test_scales_beyond_float16_stay_float32():
     assert scale_for(1e9, 127) == pytest.approx(1e9 / 127, rel=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_gemm_that_transposes_its_data_stays_in_float_and_is_named(layout):
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
+             helper.make_node("Gemm", ["t", "w", "b"], ["y"], "turned", transA=1)]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(WEIGHT, "w"), numpy_helper.from_array(BIAS, "b")],
+    )  # fmt: skip
+    model = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    batch = RANDOM.standard_normal((5, 2)).astype(np.float32)
+    made = quantised(model, ranges_of(model, batch), layout)
+    assert np.array_equal(initializer(made, "w"), WEIGHT)
+    assert np.array_equal(initializer(made, "b"), BIAS)
+    assert np.abs(GraphRunner(made).run(batch) - (batch @ WEIGHT + BIAS)).max() < 0.03
+    with pytest.raises(GateError, match=r"int8 was asked for, but 0\.0% .*; not: turned \(Gemm, fp32, 100\.0%\)"):
+        check_precision(coverage_of(made), "int8")
