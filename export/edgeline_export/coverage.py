@@ -109,7 +109,7 @@ def coverage_with(coverage: Coverage, precision: str, instead: str) -> Coverage:
 
 def refuse_uncounted(model: onnx.ModelProto, asked: str) -> None:
     """Raise InputError for operators whose arithmetic cannot be told to be in the precision that was asked for."""
-    for node in model.graph.node:
+    for node in [*model.graph.node, *(inner for function in model.functions for inner in function.node)]:
         foreign = node.domain not in ("", "ai.onnx") and not any(
             (f.domain, f.name) == (node.domain, node.op_type) for f in model.functions
         )

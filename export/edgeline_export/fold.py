@@ -16,13 +16,21 @@ import onnx.inliner
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from edgeline.errors import InputError
 from edgeline_export.graph import attributes_of, consumers_of, replace_input
 
 _REARRANGES = ("Cast", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+# The attributes in which a Constant holds plain numbers, beside the tensor `value`.
+_CONSTANT_KINDS = {
+    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a plain copy of a clean float graph; its inputs and outputs keep their names."""
+    """Return a plain copy of a clean float graph; its inputs and outputs keep their names.
+
+    Raises InputError for a Constant of texts or of a sparse tensor, by name.
+    """
     plain = onnx.ModelProto()
     plain.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
     _constants_to_initializers(plain.graph)
@@ -43,9 +51,13 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         values = attributes_of(node)
         tensor = values.get("value")
         if tensor is None:
-            raw = next(iter(values.values()))
-            kind = np.float32 if "value_float" in values or "value_floats" in values else np.int64
-            tensor = numpy_helper.from_array(np.asarray(raw, kind))
+            name, raw = next(iter(values.items()))
+            if name not in _CONSTANT_KINDS:
+                raise InputError(
+                    f"the Constant '{node.name or node.output[0]}' holds {name}, where value or "
+                    f"{', '.join(_CONSTANT_KINDS)} are taken; export this network in fp32"
+                )
+            tensor = numpy_helper.from_array(np.asarray(raw, _CONSTANT_KINDS[name]))
         constant = onnx.TensorProto()
         constant.CopyFrom(tensor)
         constant.name = node.output[0]

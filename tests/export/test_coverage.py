@@ -3,8 +3,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeline.errors import GateError
-from edgeline_export.coverage import Coverage, check_precision, coverage_of, coverage_of_engine
+from edgeline.errors import GateError, InputError
+from edgeline_export.coverage import Coverage, check_precision, coverage_of, coverage_of_engine, refuse_uncounted
 from edgeline_export.graph import clean_graph
 from edgeline_export.torch_source import graph_from_module
 from edgeline_train.models import MODELS
@@ -136,3 +136,33 @@ def test_how_much_may_be_in_another_precision(asked, found, passes):
     else:
         with pytest.raises(GateError, match=f"{asked} was asked for"):
             check_precision(coverage, asked)
+
+
+def test_int32_biases_are_counted_among_the_weights():
+    """A Gemm of 3 x 2: six weights, two biases; neither their scales nor their zero points."""
+    tensors = {
+        "q": np.ones((3, 2), np.int8), "b": np.ones(2, np.int32), "scale": np.ones(2, np.float32),
+        "zero8": np.zeros(2, np.int8), "zero32": np.zeros(2, np.int32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero8"], ["w"], axis=1),
+        helper.make_node("DequantizeLinear", ["b", "scale", "zero32"], ["c"], axis=0),
+        helper.make_node("Gemm", ["x", "w", "c"], ["y"], "gemm"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 3), ("y", 2))]
+    weights = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    coverage = coverage_of(clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])))
+    assert coverage.weights == {"int32": pytest.approx(2 / 8), "int8": pytest.approx(6 / 8)}
+
+
+def test_what_a_local_function_does_is_not_overlooked():
+    body = [helper.make_node("Einsum", ["x"], ["y"], "inner", equation="ij->ij")]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    own = helper.make_function("own", "Layer", ["x"], ["y"], body, opsets[:1])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Layer", ["x"], ["y"], domain="own")], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, functions=[own], opset_imports=opsets)
+    refuse_uncounted(model, "fp32")
+    with pytest.raises(InputError, match=r"Einsum \(node 'inner'\) is not supported in int8"):
+        refuse_uncounted(model, "int8")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeline.errors import InputError
 from edgeline_export.fold import folded
 from edgeline_export.graph import clean_graph
 from edgeline_export.runner import GraphRunner
@@ -20,14 +21,18 @@ def test_folding_changes_rounding_alone(rich):
     assert not {node.op_type for node in plain.graph.node} & {"BatchNormalization", "Identity", "Dropout", "Constant"}
 
 
-def model_of(nodes, weights, input_shape, output_shape):
+OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+
+
+def model_of(nodes, weights, input_shape, output_shape, functions=()):
     graph = helper.make_graph(
         nodes, "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *input_shape])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", *output_shape])],
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
     )  # fmt: skip
-    return clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    opsets = OPSETS if functions else OPSETS[:1]
+    return clean_graph(helper.make_model(graph, functions=functions, opset_imports=opsets))
 
 
 def norm(source, target):
@@ -146,3 +151,78 @@ def test_a_matmul_that_is_given_out_stays():
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Add", ["y", "b"], ["unused"])]
     model = model_of(nodes, {"w": RANDOM.standard_normal((3, 2)), "b": [1.0, -2.0]}, [3], [2])
     assert [node.op_type for node in folded(model).graph.node] == ["MatMul", "Add"]
+
+
+def test_the_default_epsilon_of_a_normalisation_is_onnxs():
+    """1e-5: over a variance of 0 a weight of 1 becomes 1 / sqrt(1e-5)."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["g"]),
+        helper.make_node("BatchNormalization", ["g", "one", "zero", "zero", "zero"], ["y"]),
+    ]
+    plain = folded(model_of(nodes, {"w": [[1.0]], "one": [1.0], "zero": [0.0]}, [1], [1]))
+    assert [node.op_type for node in plain.graph.node] == ["Gemm"]
+    assert GraphRunner(clean_graph(plain)).run(np.ones((1, 1), np.float32)) == pytest.approx(316.22777)
+
+
+def test_a_normalisation_after_a_transposed_gemm():
+    """transA is the data's: the weight's output channels stay where they were."""
+    gemm = helper.make_node("Gemm", ["t", "w", "b"], ["g"], transA=1)
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]), gemm, norm("g", "y")]
+    model = model_of(nodes, {"w": RANDOM.standard_normal((3, 2)), "b": [1.0, 2.0], **NORM}, [3], [2])
+    plain = clean_graph(folded(model))
+    assert [node.op_type for node in plain.graph.node] == ["Transpose", "Gemm"]
+    batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), GraphRunner(model).run(batch), atol=1e-5)
+
+
+def test_local_functions_are_inlined_and_folded():
+    body = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])]
+    linear = helper.make_function("own", "Linear", ["x", "w", "b"], ["y"], body, OPSETS[:1])
+    call = helper.make_node("Linear", ["x", "w", "b"], ["y"], domain="own")
+    weight = RANDOM.standard_normal((3, 2)).astype(np.float32)
+    plain = clean_graph(folded(model_of([call], {"w": weight, "b": [1.0, -2.0]}, [3], [2], [linear])))
+    assert [node.op_type for node in plain.graph.node] == ["Gemm"]
+    assert not plain.functions
+    batch = RANDOM.standard_normal((5, 3)).astype(np.float32)
+    assert np.allclose(GraphRunner(plain).run(batch), batch @ weight + [1.0, -2.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "kind"),
+    [
+        ("value", numpy_helper.from_array(np.array([1, 3], np.int32)), np.int32),
+        ("value_float", 1.5, np.float32),
+        ("value_floats", [1.5, 2.5], np.float32),
+        ("value_int", 3, np.int64),
+        ("value_ints", [1, 3], np.int64),
+    ],
+)
+def test_constants_of_numbers_become_initializers(attribute, value, kind):
+    node = helper.make_node("Constant", [], ["y"], **{attribute: value})
+    graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)])
+    (tensor,) = folded(helper.make_model(graph)).graph.initializer
+    found = numpy_helper.to_array(tensor)
+    assert found.dtype == kind
+    assert found.tolist() == ([1, 3] if attribute == "value" else value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("value_string", "text"),
+        ("value_strings", ["text", "more"]),
+        (
+            "sparse_value",
+            helper.make_sparse_tensor(
+                helper.make_tensor("v", TensorProto.FLOAT, [1], [2.0]),
+                helper.make_tensor("i", TensorProto.INT64, [1], [1]),
+                [3],
+            ),
+        ),
+    ],
+)
+def test_a_constant_of_no_plain_numbers_is_refused_by_name(attribute, value):
+    node = helper.make_node("Constant", [], ["c"], "odd", **{attribute: value})
+    graph = helper.make_graph([node], "g", [], [])
+    with pytest.raises(InputError, match=f"the Constant 'odd' holds {attribute}, "):
+        folded(helper.make_model(graph))
