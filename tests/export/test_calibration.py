@@ -81,6 +81,17 @@ def test_a_folder_of_images(tmp_path):
     assert np.array_equal(data.array, digits)
 
 
+def test_a_folder_of_colour_images_stays_in_colour(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), np.uint8)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    colours = Preprocessing(None, 1 / 255, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    data = calibration_data(str(tmp_path), 4, TensorSpec("input", (-1, 3, 5, 6), "float32", "NCHW"), colours, None)
+    assert np.array_equal(data.array, images)
+    expected = ((images / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]).transpose(0, 3, 1, 2)
+    assert np.allclose(data.network_input(data.array), expected, atol=1e-6)
+
+
 def test_images_of_another_size_are_named(tmp_path):
     for number in range(3):
         Image.fromarray(np.full((30, 30), number, np.uint8)).save(tmp_path / f"{number}.png")

@@ -42,6 +42,8 @@ def export(command, weights_folder, tmp_path):
         (["--precision", "int8", "--calibration-samples", "0"], 2, "at least 1"),
         (["--precision", "int8", "--calibration-method", "guess"], 2, "guess"),
         (["--precision", "fp32", "--calibration", "mnist-10k"], 2, "nothing is calibrated in fp32"),
+        (["--format", "trt", "--precision", "tf32", "--calibration", "mnist-10k"], 2, "nothing is calibrated in tf32"),
+        (["--format", "trt", "--precision", "tf32", "--calibration-samples", "9"], 2, "nothing is calibrated in tf32"),
         (["--precision", "int4"], 2, "unknown precision of format onnx 'int4'"),
         (["--precision", "int8", "--calibration", ""], 2, "--calibration is empty; name a data set, an .npz file"),
         (["--compute-capability", "8.9"], 2, "--compute-capability is for --format trt-rtx, not for onnx"),
@@ -181,9 +183,12 @@ def test_zeros_of_either_sign_are_the_same_sample(command, tmp_path):
     assert "only 1 of 64 calibration samples" in one_line(err)
 
 
-def test_what_ships_in_fp16_is_held_against_its_twin(export, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sample", [0, 7, 15])
+def test_what_ships_in_fp16_is_held_against_its_twin(export, tmp_path, monkeypatch, sample):
+    """On each of the 16 inputs of the self-test: one that is off is enough."""
     real = OnnxRuntimeSession._infer
-    monkeypatch.setattr(OnnxRuntimeSession, "_infer", lambda self, batch: real(self, batch) + 1)
+    off = (np.arange(16) == sample).astype(np.float32)[:, np.newaxis]
+    monkeypatch.setattr(OnnxRuntimeSession, "_infer", lambda self, batch: real(self, batch) + off[: len(batch)])
     code, out, err = export("--precision", "fp16")
     assert (code, out) == (1, "")
     assert "the float16 graph and its float32 twin differ by 1" in one_line(err)

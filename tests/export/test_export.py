@@ -148,18 +148,26 @@ def test_int8_without_labels_is_judged_by_agreement():
         judge(wrong_for(0.03), labels=False, precision="int8")
 
 
-def judge_single(outputs, exported):
-    """Judge an int8 export of a network with one number a sample."""
+def judge_single(outputs, exported, precision="int8"):
+    """Judge an export of a network with one number a sample."""
     inputs = np.arange(200, dtype=np.float32)[:, np.newaxis]
     one = Subject("one", None, onnx.ModelProto(), outputs, "eager", Samples("toys", inputs, None), None, None, {})
-    return gate.verify(one, exported, "toy", "int8", BatchRange(1, 8, 64), 0.01)
+    return gate.verify(one, exported, "toy", precision, BatchRange(1, 8, 64), 0.01)
 
 
-def test_one_float_a_sample_is_judged_by_its_size():
+@pytest.mark.parametrize(
+    ("precision", "passes", "fails", "words"),
+    [
+        ("int8", 0.04, 0.06, r"0\.06 from the source's where int8 allows 0\.05"),
+        ("int8+fp16", 0.04, 0.06, r"0\.06 from the source's where int8\+fp16 allows 0\.05"),
+        ("fp16", 0.01, 0.03, r"0\.03 from the source's where fp16 allows 0\.02"),
+    ],
+)
+def test_one_float_a_sample_is_judged_by_its_size(precision, passes, fails, words):
     """There is no class to agree on."""
-    judge_single(lambda batch: batch / 200, lambda batch: batch / 200 + np.float32(0.04))
-    with pytest.raises(GateError, match=r"differs by 0\.06 from the source's where int8 allows 0\.05"):
-        judge_single(lambda batch: batch / 200, lambda batch: batch / 200 + np.float32(0.06))
+    judge_single(lambda batch: batch / 200, lambda batch: batch / 200 + np.float32(passes), precision)
+    with pytest.raises(GateError, match=f"differs by {words}"):
+        judge_single(lambda batch: batch / 200, lambda batch: batch / 200 + np.float32(fails), precision)
 
 
 def test_one_whole_number_a_sample_is_its_class():
@@ -198,9 +206,10 @@ def test_each_of_the_three_batch_sizes_is_run(size):
         judge(run, batch=BatchRange(2, 5, 48))
 
 
-def test_a_batch_size_that_gives_other_outputs_is_found():
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8+fp16"])
+def test_a_batch_size_that_gives_other_outputs_is_found(precision):
     with pytest.raises(GateError, match="gives other outputs at batch 1 than at 64"):
-        judge(lambda batch: batch if len(batch) > 1 else batch + 1)
+        judge(lambda batch: batch if len(batch) > 1 else batch + 1, precision=precision)
 
 
 def test_another_output_shape_fails():

@@ -5,6 +5,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.errors import InputError
+from edgeline_export.fold import folded
 from edgeline_export.graph import clean_graph
 from edgeline_export.half import _check_takes_half, half, rounded
 from edgeline_export.runner import GraphRunner
@@ -133,3 +134,33 @@ def test_an_operator_of_another_domain_is_named():
     node = helper.make_node("FusedConv", ["x", "w"], ["y"], "fused", domain="com.microsoft")
     with pytest.raises(InputError, match="FusedConv of com.microsoft \\(node 'fused'\\) is no operator of ONNX"):
         _check_takes_half(node)
+
+
+@pytest.mark.parametrize("operator", ["Constant", "ConstantOfShape"])
+def test_numbers_in_attributes_become_float16(operator):
+    """0.1 has no float16: what comes out is the nearest one."""
+    value = numpy_helper.from_array(np.array([0.1], np.float32), "value")
+    nodes = [helper.make_node("Shape", ["x"], ["shape"])] if operator == "ConstantOfShape" else []
+    nodes += [
+        helper.make_node(operator, [node.output[0] for node in nodes], ["c"], value=value),
+        helper.make_node("Add", ["x", "c"], ["y"]),
+    ]
+    shipped = half(chain(*nodes))
+    (made,) = [node for node in shipped.graph.node if node.op_type == operator]
+    assert made.attribute[0].t.data_type == TensorProto.FLOAT16
+    assert kinds_of(shipped)["c"] == TensorProto.FLOAT16
+    assert GraphRunner(shipped).run(np.zeros((1, 2), np.float32)).tolist() == [[float(np.float16(0.1))] * 2]
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("value_float", 0.5), ("value_floats", [0.5, 1.5])])
+def test_a_constant_of_numbers_without_a_type_is_refused_by_name(attribute, value):
+    """Such a Constant is float32 by definition; folding makes it an initializer, which has a type."""
+    model = chain(
+        helper.make_node("Constant", [], ["c"], "untyped", **{attribute: value}),
+        helper.make_node("Add", ["x", "c"], ["y"]),
+    )
+    with pytest.raises(InputError, match="the Constant 'untyped' holds its numbers in an attribute without a type"):
+        half(model)
+    shipped = half(clean_graph(folded(model)))
+    expected = (np.zeros((1, 2)) + value).tolist()
+    assert GraphRunner(shipped).run(np.zeros((1, 2), np.float32)).tolist() == expected

@@ -100,7 +100,11 @@ def migacz_edge(counts, levels=128, step=16):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_entropy_is_the_published_algorithm(seed):
-    random = np.random.default_rng(seed)
-    counts = np.bincount(np.minimum(np.abs(random.standard_cauchy(20_000) * 40).astype(int), 599), minlength=600)
+    """In 128 levels: 64 would cut these elsewhere."""
+    magnitudes = np.random.default_rng(seed).exponential(40, 200_000).astype(int)
+    counts = np.bincount(np.minimum(magnitudes, 599), minlength=600)
     counts[0] = counts[1]
-    assert _entropy_edge(counts) == migacz_edge(counts.tolist())
+    expected = migacz_edge(counts.tolist())
+    assert expected < 600
+    assert expected != migacz_edge(counts.tolist(), levels=64)
+    assert _entropy_edge(counts) == expected

@@ -49,6 +49,7 @@ def test_trt_rtx_builds_an_engine_in_every_precision(export, tmp_path, precision
     assert manifest.compilation["plan_bytes"] == len(plan)
     assert manifest.compilation["strongly_typed"]
     assert manifest.compilation["settings"]["batch"] == {"min": 1, "opt": 4, "max": 16}
+    assert manifest.compilation["settings"]["precision"] == precision
     assert manifest.precision_coverage["source"] == "graph"
     wanted = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16"}.get(precision, "int8")
     assert manifest.precision_coverage["macs"] == {wanted: 1.0}

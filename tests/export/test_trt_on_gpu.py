@@ -8,6 +8,7 @@ from edgeline.artefact import open_artefact
 from edgeline.selftest import run_selftest
 from tests.conftest import one_line
 from tests.doubles import Faults, gpu_double
+from tests.doubles.plan import unpack_plan
 
 MAIN = edgeline_export.cli.main
 
@@ -37,6 +38,22 @@ def test_the_engine_is_built_judged_and_asked(export, tmp_path, flavour, precisi
         with edgeline.load(folder) as session:
             assert session.device == "cuda"
             assert run_selftest(session).top1_agreement == 1.0
+
+
+@pytest.mark.parametrize(("precision", "flags"), [("fp32", ()), ("tf32", ("TF32",))])
+@pytest.mark.parametrize(
+    ("flavour", "format_name", "file"),
+    [("trt10", "trt", "model.plan"), ("trt11", "trt", "model.plan"), ("rtx", "trt-rtx", "model.rtxplan")],
+)
+def test_tf32_is_allowed_where_it_is_asked_for_alone(export, tmp_path, flavour, format_name, file, precision, flags):
+    with gpu_double(flavour):
+        code, _, _ = export("--format", format_name, "--precision", precision)
+    assert code == 0
+    artefact = open_artefact(tmp_path / "out" / f"lenet-mnist-10k.{precision}.{format_name}")
+    record, _ = unpack_plan(artefact.file(file).read_bytes())
+    assert record.flags == flags
+    assert artefact.manifest.precision == artefact.manifest.compilation["settings"]["precision"] == precision
+    assert artefact.manifest.precision_coverage["macs"] == {"fp32": 1.0}
 
 
 def test_an_engine_that_does_not_tell_leaves_the_graphs_word(export, tmp_path):

@@ -53,6 +53,12 @@ def test_targets_are_this_gpu_where_the_product_takes_any(flat):
     assert plans.settings_of(flat, fake_product("trt"), GPU).compute_capabilities == ()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "int8", "int8+fp16"])
+def test_the_device_builds_in_the_artefacts_precision(flat, precision):
+    artefact = replace(flat, manifest=replace(flat.manifest, precision=precision))
+    assert plans.settings_of(artefact, fake_product("trt"), GPU).precision == precision
+
+
 @pytest.mark.parametrize(
     ("format_name", "plan", "target", "reason"),
     [
