@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +24,20 @@ class Memory:
 def memory_of(pid: int | str = "self") -> Memory | None:
     """Read /proc/PID/status. `ru_maxrss` would not do: a child inherits its parent's (getrusage(2))."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return _memory_from_status(Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
     except OSError:
         return None
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def memory_of_interpreter() -> Memory | None:
+    """Start Python alone, in a process of its own, and read what that takes before anything is imported."""
+    code = "import sys; sys.stdout.write(open('/proc/self/status').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return _memory_from_status(done.stdout)
+
+
+def _memory_from_status(text: str) -> Memory | None:
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     try:
         peak, resident, anonymous, file_backed = (
             int(fields[key].split()[0]) * 1024 for key in ("VmHWM", "VmRSS", "RssAnon", "RssFile")

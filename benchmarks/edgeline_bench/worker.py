@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from edgeline_bench import clock, procfs
+from edgeline_bench import clock, energy, nvml, procfs
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,24 +33,30 @@ def main() -> int:
     try:
         call, ready = _start(spec)
         _say(answers, {"ready": ready})
+        meter = energy.meter_for(spec["device"])
         for line in sys.stdin:
-            order = json.loads(line)
-            slot = clock.measure(call, order["slot_s"])
-            memory = procfs.memory_of()
-            _say(
-                answers,
-                {
-                    "samples_s": slot.samples_s,
-                    "calls": slot.calls,
-                    "elapsed_s": slot.elapsed_s,
-                    "memory_bytes": memory
-                    and {"peak": memory.peak, "anonymous": memory.anonymous, "file_backed": memory.file_backed},
-                },
-            )
+            _say(answers, _turn(call, json.loads(line), meter))
     except Exception as error:  # noqa: BLE001 - the parent raises it again, as what it is
         _say(answers, {"error": str(error) or type(error).__name__, "kind": _kind(error)})
         return 1
     return 0
+
+
+def _turn(call: Any, order: dict[str, Any], meter: energy.Meter | None) -> dict[str, Any]:
+    """Measure the engine for one turn."""
+    before = meter.read_j() if meter else None
+    slot = clock.measure(call, order["slot_s"])
+    used_j = meter.used_j(before, meter.read_j()) if meter else None
+    memory = procfs.memory_of()
+    return {
+        "samples_s": slot.samples_s,
+        "calls": slot.calls,
+        "elapsed_s": slot.elapsed_s,
+        "joules_per_call": None if used_j is None else used_j / (slot.calls + slot.warmup_calls),
+        "meter": meter and meter.source,
+        "memory_bytes": memory
+        and {"peak": memory.peak, "anonymous": memory.anonymous, "file_backed": memory.file_backed},
+    }
 
 
 def _kind(error: Exception) -> str:
@@ -75,17 +82,20 @@ def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     call = engine.prepare()
     prepared = time.monotonic()
     output = call()
-    first = time.monotonic()
+    first, memory_first = time.monotonic(), procfs.memory_of()
     engine.check(output)
+    stages = {"import": memory_imported, "load": memory_loaded, "first": memory_first}
     return call, {
         "cold_start_s": {
             "import": imported - spec["spawned_at"],
             "load": loaded - imported,
             "first": first - prepared,
+            "total": imported - spec["spawned_at"] + loaded - imported + first - prepared,
         },
         "memory_bytes": {
-            "import": memory_imported and memory_imported.resident,
-            "load": memory_loaded and memory_loaded.resident,
+            **{stage: memory and memory.resident for stage, memory in stages.items()},
+            "stages": {stage: memory and dataclasses.asdict(memory) for stage, memory in stages.items()},
+            "device": nvml.process_memory_bytes(os.getpid()) if spec["device"] == "cuda" else None,
         },
         "clock_overhead_s": clock.overhead_s(),
     }
