@@ -30,3 +30,11 @@ def rate(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}/s" if value >= 100 else f"{value:.3g}/s"
+
+
+def count(value: float) -> str:
+    """Format a number of operations: `833 k`, `1.88 G`."""
+    for unit, factor in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if value >= factor:
+            return f"{_digits(value / factor)}{unit}"
+    return f"{value:,.0f}"

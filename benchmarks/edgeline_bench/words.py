@@ -1,0 +1,210 @@
+"""The report in words: what dominates memory and computation, what bounds each layer, what batch and int8 change.
+
+Every sentence is made from the report's own figures; where a figure was not measured, its sentence is not there. It
+knows no network by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edgeline_bench import units
+from edgeline_bench.roofline.ceilings import Ceilings
+
+Result = Mapping[str, Any]
+Answer = dict[str, str]
+
+_NAMED = 3  # layers that a sentence names
+_MUCH = 0.9  # a share from which on "nearly all" is said
+
+
+def answers_of(results: Sequence[Result], ceilings: Ceilings | None) -> list[Answer]:
+    """Return question and answer pairs on every network of a report, in reading order; `results` with their layers."""
+    answers: list[Answer] = []
+    for network in _networks(results):
+        name = _network_name(network)
+        pairs = [
+            (f"What dominates the memory of {name}?", _memory_text(network)),
+            (f"What dominates the computation of {name}?", _computation_text(network)),
+            (f"What bounds each layer of {name}?", _bounds_text(network)),
+            (f"How far is {name} from what this machine could do?", _headroom_text(network)),
+            (f"What does the batch size change for {name}?", _batch_text(network)),
+            (f"What can int8 still gain for {name}?", _int8_text(network, ceilings)),
+        ]
+        answers += [{"question": question, "answer": text} for question, text in pairs if text]
+    return answers
+
+
+def _networks(results: Sequence[Result]) -> list[list[Result]]:
+    """Group the single-stream rows by the network that they are forms of."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        if result["scenario"] == "single-stream":
+            groups.setdefault(result["source"], []).append(result)
+    return list(groups.values())
+
+
+def _network_name(network: list[Result]) -> str:
+    return str(network[0]["artefact"].partition(".")[0])
+
+
+def _engine_name(result: Result) -> str:
+    return f"{result['engine']} ({result['precision']})"
+
+
+def _forms(network: list[Result]) -> dict[str, list[Result]]:
+    """Return the rows of each engine and precision, smallest batch first."""
+    forms: dict[str, list[Result]] = {}
+    for result in sorted(network, key=lambda r: int(r["batch"])):
+        forms.setdefault(_engine_name(result), []).append(result)
+    return forms
+
+
+def _reference(network: list[Result]) -> Result | None:
+    """Return the row whose layers tell the network's work: of the widest precision, at the smallest batch."""
+    rows = [result for result in network if result["layers"]]
+    order = {"fp32": 0, "tf32": 1, "fp16": 2}
+    return min(rows, key=lambda r: (order.get(r["precision"], 3), r["batch"], -len(r["layers"])), default=None)
+
+
+def _shares(layers: Sequence[Mapping[str, Any]], key: str) -> list[tuple[str, float]]:
+    """Return each layer's name and share of the sum of `key`, largest first."""
+    total = sum(layer[key] for layer in layers)
+    shares = [(layer["name"], layer[key] / total) for layer in layers] if total else []
+    return sorted(shares, key=lambda pair: -pair[1])
+
+
+def _listed(shares: Sequence[tuple[str, float]], verb: str) -> str:
+    """Return "a holds 56 %, b 36 %, c 2 %" for the largest shares of at least 1 %."""
+    named = [pair for pair in shares[:_NAMED] if pair[1] >= 0.01]
+    texts = [f"{name} {f'{verb} ' if index == 0 else ''}{share:.0%}" for index, (name, share) in enumerate(named)]
+    return ", ".join(texts)
+
+
+def _memory_text(network: list[Result]) -> str:
+    row = _reference(network)
+    if row is None:
+        return ""
+    memory = row["memory_bytes"]
+    text = f"{_listed(_shares(row['layers'], 'bytes_weights'), 'holds')} of the {units.megabytes(memory['weights'])} of weights."
+    activations = memory.get("activations")
+    if activations:
+        more, less = ("Weights", "activations") if memory["weights"] >= activations else ("Activations", "weights")
+        text += (
+            f" {more} outweigh {less}: {units.megabytes(memory['weights'])} of weights, {units.megabytes(activations)} of "
+            f"activations alive at once (batch {row['batch']})."
+        )
+    return text
+
+
+def _computation_text(network: list[Result]) -> str:
+    row = _reference(network)
+    if row is None:
+        return ""
+    operations = sum(layer["flops"] for layer in row["layers"]) / row["batch"]
+    text = (
+        f"{_listed(_shares(row['layers'], 'flops'), 'does')} of the {units.count(operations)} operations of one inference."
+    )
+    for name, rows in _forms(network).items():
+        timed = _listed(_shares(rows[0]["layers"], "time_s"), "takes")
+        if timed:
+            text += f" On {name}, batch {rows[0]['batch']}, {timed} of the time."
+    return text
+
+
+def _bounds_text(network: list[Result]) -> str:
+    texts = []
+    for name, rows in _forms(network).items():
+        row = max((r for r in rows if r["layers"]), key=lambda r: int(r["batch"]), default=None)
+        for chosen in dict.fromkeys(r["batch"] for r in (rows[0], row) if r is not None and r["layers"]):
+            layers = next(r for r in rows if r["batch"] == chosen)["layers"]
+            groups: dict[str, list[str]] = {}
+            for layer in layers:
+                groups.setdefault(_bound_of(layer), []).append(layer["name"])
+            parts = [f"{', '.join(names)} by {bound}" for bound, names in sorted(groups.items())]
+            texts.append(f"{name}, batch {chosen}: {'; '.join(parts)}.")
+    return " ".join(texts)
+
+
+def _bound_of(layer: Mapping[str, Any]) -> str:
+    if layer["bound"] == "compute":
+        return "computation"
+    level = layer["level"]
+    kind = "weights" if layer["bytes_weights"] > layer["bytes_activations"] else "activations"
+    return f"the bandwidth of {level[kind]} ({kind})"
+
+
+def _headroom_text(network: list[Result]) -> str:
+    texts = []
+    for name, rows in _forms(network).items():
+        row = rows[0]
+        light = (row["speed_of_light_s"] or {}).get("warm")
+        if not light:
+            continue
+        time_s = row["latency_s"]["p50"]
+        texts.append(
+            f"{name}, batch {row['batch']}: {units.seconds(time_s)} where {units.seconds(light)} would be possible, "
+            f"so {time_s / light:.1f} times the least."
+        )
+    return " ".join(texts)
+
+
+def _batch_text(network: list[Result]) -> str:
+    texts = []
+    for name, rows in _forms(network).items():
+        if len(rows) < 2:
+            continue
+        one, many = rows[0], rows[-1]
+        rate = many["throughput_per_s"] / one["throughput_per_s"]
+        wait = many["latency_s"]["p50"] / one["latency_s"]["p50"]
+        text = f"{name}: batch {many['batch']} gives {rate:.1f} times the throughput of batch {one['batch']}"
+        text += f", and an answer takes {wait:.1f} times as long"
+        peaks = [row["memory_bytes"].get("peak") for row in (one, many)]
+        if all(peaks):
+            text += f"; the process peaks at {units.megabytes(peaks[1])} instead of {units.megabytes(peaks[0])}"
+        if one.get("accuracy") is not None:
+            text += f"; the accuracy stays {one['accuracy']:.4f}"
+        texts.append(text + ".")
+    return " ".join(texts)
+
+
+def _int8_text(network: list[Result], ceilings: Ceilings | None) -> str:
+    forms = _forms(network)
+    rows = {r["precision"]: r for name in forms for r in forms[name][:1] if r["engine"] != "eager"}
+    wide, narrow = rows.get("fp32"), rows.get("int8")
+    if narrow is not None and narrow["arithmetic"] == "int8":
+        text = ""
+        if wide is not None and wide["batch"] == narrow["batch"]:
+            gain = wide["latency_s"]["p50"] / narrow["latency_s"]["p50"]
+            word = f"{gain:.1f} times as fast" if gain >= 1 else f"{1 / gain:.1f} times as slow"
+            text = f"Measured at batch {narrow['batch']}, int8 on {narrow['engine']} is {word} as fp32. "
+        light = (narrow["speed_of_light_s"] or {}).get("warm")
+        if light:
+            text += (
+                f"It takes {units.seconds(narrow['latency_s']['p50'])}; this machine could do it in {units.seconds(light)}."
+            )
+        return text
+    return _int8_estimate(_reference(network), ceilings)
+
+
+def _int8_estimate(row: Result | None, ceilings: Ceilings | None) -> str:
+    """Return what int8 could reach at best, from the float network's groups: a quarter of the bytes, int8's peak."""
+    if row is None or ceilings is None or row["precision"] != "fp32" or row["device"] != "cpu":
+        return ""
+    threads = row["threads"]
+    bandwidth: Callable[[str], float] = lambda level: ceilings.bandwidth(level, threads)  # noqa: E731
+    peak = ceilings.peak("int8", threads)
+    least = sum(
+        max(
+            layer["flops"] / peak,
+            layer["bytes_weights"] / 4 / bandwidth(layer["level"]["weights"])
+            + layer["bytes_activations"] / 4 / bandwidth(layer["level"]["activations"]),
+        )
+        for layer in row["layers"]
+    )
+    time_s = row["latency_s"]["p50"]
+    return (
+        f"No int8 form was measured. With a quarter of the bytes and this machine's int8 peak, batch {row['batch']} "
+        f"would take at least {units.seconds(least)}, where {_engine_name(row)} takes {units.seconds(time_s)} now."
+    )
