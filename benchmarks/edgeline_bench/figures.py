@@ -1,4 +1,4 @@
-"""Figures from samples: percentiles that the sample can carry, intervals from rounds, verdicts on two runs."""
+"""Figures from samples: intervals from rounds, verdicts on two runs. Percentiles are in edgeline_bench.percentiles."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The fewest queries from which a percentile may be told, at confidence 0.99: MLPerf Inference's early stopping.
-MIN_SAMPLES = {50: 1, 90: 64, 95: 130, 99: 662}
+from edgeline_bench.percentiles import MIN_SAMPLES as MIN_SAMPLES
+from edgeline_bench.percentiles import percentile_s as percentile_s
+
 MIN_ROUNDS_FOR_VERDICT = 6  # fewer, and a bootstrap over rounds has too few values to draw from
 _RESAMPLES = 10_000
 _SEED = 0
-
-
-def percentile_s(samples_s: Sequence[float], percent: int) -> float | None:
-    """Return the percentile (nearest rank), or None when there are too few samples to tell it."""
-    if len(samples_s) < MIN_SAMPLES[percent]:
-        return None
-    return float(np.percentile(np.asarray(samples_s), percent, method="inverted_cdf"))
 
 
 def relative_spread(values: Sequence[float]) -> float:
