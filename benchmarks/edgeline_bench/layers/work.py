@@ -31,12 +31,12 @@ class Work:
 def group_works(graph: Graph, groups: Sequence[Iterable[str]]) -> tuple[Work, ...]:
     """Return the work of each group of node names.
 
-    Q/DQ nodes in a group with others are carried out with them: integers cross its border. A group of Q/DQ alone is a
-    kernel of its own, which reads one form and writes the other.
+    Q/DQ nodes in a group with others are carried out with them: integers cross its border. A group of Q/DQ (and shapes)
+    alone is a kernel of its own, which reads one form and writes the other.
     """
     sets = [frozenset(group) for group in groups]
-    quantisers = frozenset(node.name for node in graph.nodes if node.operator in QUANTISERS)
-    alone = frozenset().union(*(names for names in sets if names <= quantisers))
+    plain = frozenset(node.name for node in graph.nodes if node.operator in (*QUANTISERS, *SHAPE_ONLY))
+    alone = frozenset().union(*(names for names in sets if names <= plain))
     return tuple(_work(graph, names, alone) for names in sets)
 
 

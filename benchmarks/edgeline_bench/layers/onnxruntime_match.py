@@ -1,0 +1,182 @@
+"""From the nodes of ONNX Runtime's optimised graph to the original nodes that each of them carries out.
+
+The optimised graph is written out by the session that is profiled. A tensor of it stands for an original tensor where
+it has the same name; where a rewriting gave it another one (the layouts NCHWc and NHWC, integer kernels) the name of
+its node tells which one, as ONNX Runtime makes new names from old ones. A node then carries out what lies between the
+original tensors behind its inputs and the one behind its output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from edgeline_bench.layers.fusion import ELEMENT_WISE
+from edgeline_bench.layers.graph import MATRIX_OPERATORS, Graph, Node
+
+# They change a layout or a type; where no original node is behind one, it serves the kernel beside it.
+_CONVERSIONS = ("Cast", "DequantizeLinear", "QuantizeLinear", "ReorderInput", "ReorderOutput", "Reshape", "Transpose")
+_BEFORE_READER = ("ReorderInput", "QuantizeLinear", "DequantizeLinear")
+# What ONNX Runtime adds to names: a number that makes them unique, the layout, the fusion.
+_ADDED = (
+    re.compile(r"_token_\d+$"),
+    re.compile(r"_nchwc$"),
+    re.compile(r"^InsertedPrecisionFreeCast_"),
+    re.compile(r"^fused "),
+    re.compile(r"_pre_q$"),
+    re.compile(r"/(MatMulAddFusion|GemmTransposeFusion|ReshapeFusion)$"),
+)
+_LIGHT = ELEMENT_WISE | {"QuantizeLinear", "Cast", "Dropout", "Identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A node of the optimised graph: its name in a profile, the original nodes, else the index of the one it serves."""
+
+    name: str
+    nodes: tuple[str, ...]
+    beside: int | None
+
+
+def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> list[Match]:
+    """Return a match per optimised node, in order. One with neither nodes nor `beside` could not be matched."""
+    claimed = _claimed(original, optimised)
+    behind = {name: name for name in original.inputs}
+    taken: set[str] = set()
+    covers: list[tuple[str, ...]] = []
+    lost: set[int] = set()
+    for index, node in enumerate(optimised):
+        tensor = _behind(original, node)
+        if tensor is None:
+            source = next((behind[name] for name in node.input if name in behind), None)
+            if node.op_type not in _CONVERSIONS or source is None:
+                lost.add(index)
+            elif node.output:
+                behind[node.output[0]] = source
+            covers.append(())
+            continue
+        tensor = _extended(original, tensor, claimed)
+        stop = {behind[name] for name in node.input if name in behind}
+        cover = _between(original, tensor, stop, taken)
+        if not _plausible(node, cover):
+            lost.add(index)
+            cover = ()
+        taken.update(found.name for found in cover)
+        behind[node.output[0]] = tensor
+        # Further outputs (of a Split, say) keep their names.
+        behind |= {name: name for name in node.output[1:] if name in original.producers}
+        covers.append(tuple(found.name for found in cover))
+    names = _profile_names(optimised)
+    return [
+        Match(names[index], cover, None if cover or index in lost else _beside(optimised, index, covers))
+        for index, cover in enumerate(covers)
+    ]
+
+
+def _profile_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+    """Return the names that a profile gives the nodes; of unnamed ones only the operator, as their number is lost."""
+    return [node.name or node.op_type for node in nodes]
+
+
+def _plain(name: str) -> list[str]:
+    """Return a name and what it may have been made from, the longest first."""
+    found = [name]
+    for _ in _ADDED:
+        shorter = next((p.sub("", found[-1]) for p in _ADDED if p.search(found[-1])), None)
+        if not shorter:
+            break
+        found.append(shorter)
+    return found
+
+
+def _behind(original: Graph, node: onnx.NodeProto) -> str | None:
+    """Return the original tensor that the node's first output stands for, by its name or the node's."""
+    by_name = {found.name: found for found in original.nodes}
+    for name in _plain(node.output[0]):
+        if name in original.producers:
+            return name
+    for name in _plain(node.name):
+        if name in by_name:
+            return by_name[name].outputs[0]
+        if name in original.producers:
+            return name
+    return None
+
+
+def _claimed(original: Graph, optimised: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the original nodes that some optimised node names: they are not to be taken by another.
+
+    A conversion that was put in gives a tensor its old name back, and is not the node that the tensor came from.
+    """
+    by_name = {node.name: node for node in original.nodes}
+    claimed = set()
+    for node in optimised:
+        names = [*_plain(node.name), *(plain for output in node.output for plain in _plain(output))]
+        for found in (found for name in names for found in (original.producers.get(name), by_name.get(name)) if found):
+            if node.op_type not in _CONVERSIONS or node.op_type == found.operator:
+                claimed.add(found.name)
+    return claimed
+
+
+def _extended(original: Graph, tensor: str, claimed: set[str]) -> str:
+    """Follow a tensor through the light nodes behind it that no kernel names: activation, QuantizeLinear.
+
+    An integer convolution is named after the Conv, and gives what the QuantizeLinear behind it gives.
+    """
+    while True:
+        readers = original.readers.get(tensor, ())
+        reader = readers[0] if len(readers) == 1 and tensor not in original.outputs else None
+        if reader is None or reader.name in claimed or reader.operator not in _LIGHT:
+            return tensor
+        others = [name for name in reader.inputs if name and name != tensor and not original.is_constant(name)]
+        if others:
+            return tensor
+        tensor = reader.outputs[0]
+
+
+def _between(original: Graph, tensor: str, stop: set[str], taken: set[str]) -> list[Node]:
+    """Return the nodes that compute `tensor` from the tensors of `stop`, without those that others carry out."""
+    found: dict[str, Node] = {}
+    waiting = [tensor]
+    while waiting:
+        name = waiting.pop()
+        node = original.producers.get(name)
+        if name in stop or node is None or node.name in taken or node.name in found:
+            continue
+        found[node.name] = node
+        waiting.extend(node.inputs)
+    return [node for node in original.nodes if node.name in found]
+
+
+def _plausible(node: onnx.NodeProto, cover: Sequence[Node]) -> bool:
+    """A kernel of a convolution or matrix product carries out one, and only such a kernel does."""
+    heavy = node.op_type.endswith(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+    return not cover or heavy == any(found.operator in MATRIX_OPERATORS for found in cover)
+
+
+def _beside(optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]]) -> int | None:
+    """Return the nearest kernel with nodes of its own: first whom it was put there for, else the other side."""
+    backward = _search(optimised, index, covers, forward=False)
+    forward = _search(optimised, index, covers, forward=True)
+    first, second = (forward, backward) if optimised[index].op_type in _BEFORE_READER else (backward, forward)
+    return second if first is None else first
+
+
+def _search(
+    optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]], forward: bool
+) -> int | None:
+    seen, waiting = {index}, [index]
+    while waiting:
+        here = optimised[waiting.pop(0)]
+        for other, node in enumerate(optimised):
+            linked = set(here.output) & set(node.input) if forward else set(here.input) & set(node.output)
+            if other in seen or not linked - {""}:
+                continue
+            if covers[other]:
+                return other
+            seen.add(other)
+            waiting.append(other)
+    return None
