@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgeline import interrupts
 from edgeline.artefact import Artefact, open_artefact
 from edgeline.backends import ENGINES, choose_engine
-from edgeline.command import Parser, note, run_command
+from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_seconds, default=10.0, metavar="S", help="time for each engine at each batch size"
     )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="into how many interleaved turns it is cut")
+    # For the harness's own check that it sees a slowdown: benchmarks/experiments/false_alarms.py.
+    parser.add_argument("--slowdown", type=share, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout, without raw samples")
     return parser
 
@@ -142,7 +144,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
     pinned = _choose_cores(args.pin, args.threads)
     machine = fingerprint()
     batches = args.batch or _default_batches(artefacts)
-    options = PointOptions(batches, args.threads, pinned, args.weights, args.factory, args.engine)
+    options = PointOptions(batches, args.threads, pinned, args.weights, args.factory, args.engine, args.slowdown)
     cores = len(pinned) or machine["usable_cores"]
     points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
     device = "cuda" if any(point.device == "cuda" for point in points) else "cpu"
@@ -155,7 +157,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
         run = run_rounds(points, args.rounds, slot_s, progress)
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
-        "batches": list(batches), "device": device,
+        "batches": list(batches), "device": device, "slowdown": args.slowdown,
     }  # fmt: skip
     return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, cores))
 

@@ -1,84 +1,106 @@
-"""Two reports held against each other: first whether they may be, then row by row."""
+"""Reports held against the first of them, row by row: first whether they may be, then what became of each row.
+
+Times are compared as multiples of the reference kernel in the same round, so that a machine that slowed down between
+two runs does not count against an engine. Across hosts they are raw: there the machine's speed is the question.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeline.errors import NotComparableError
-from edgeline_bench import figures
+from edgeline_bench.comparable import RowKey, differences_of, host_differences, rows_by_key
 from edgeline_bench.report import Report
-
-# What a claim must exceed even when rounds hardly spread: a process keeps its memory layout for all its rounds, so two
-# runs of the same thing differ by more than the rounds of one. docs/measuring.md has the experiment.
-NOISE_FLOOR = 0.05
-_HOST_KEYS = ("cpu", "machine", "usable_cores", "isa", "memory_bytes", "gpu")
-_PROTOCOL_KEYS = ("mode", "threads", "pinned", "device", "slot_s")
-
-RowKey = tuple[str, str, str, str, int]
+from edgeline_bench.verdicts import Verdict, verdicts
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a comparison."""
+    """One row of one report against the base's: their medians in seconds, and the verdict."""
 
     key: RowKey
     old_s: float
     new_s: float
-    verdict: figures.Verdict
+    verdict: Verdict
 
 
-def compare(old: Report, new: Report, noise: float = NOISE_FLOOR) -> list[Row]:
-    """Compare two reports row by row; differences within `noise` (a share, default NOISE_FLOOR) are none.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several reports, the first of which is the base. `rows` has an entry for each other one, in the base's order.
+
+    `notes` is what a reader must know besides: INVALID reports, other versions, other hosts.
+    """
+
+    names: tuple[str, ...]
+    reports: tuple[Report, ...]
+    rows: tuple[tuple[Row, ...], ...]
+    across_hosts: bool
+    notes: tuple[str, ...]
+
+
+def compare_all(
+    names: Sequence[str], reports: Sequence[Report], noise: float | None = None, across_hosts: bool = False
+) -> Comparison:
+    """Compare each report with the first. Raises NotComparableError, with every difference of every one of them."""
+    base, others = reports[0], reports[1:]
+    refused = []
+    for name, other in zip(names[1:], others, strict=True):
+        prefix = f"{name}: " if len(others) > 1 else ""
+        refused += [prefix + difference for difference in differences_of(base, other, across_hosts)]
+    if refused:
+        raise NotComparableError("the reports are not comparable: " + "; ".join(refused))
+    rows = tuple(tuple(compare(base, other, noise, across_hosts)) for other in others)
+    return Comparison(tuple(names), tuple(reports), rows, across_hosts, tuple(_notes(names, reports, across_hosts)))
+
+
+def compare(old: Report, new: Report, noise: float | None = None, across_hosts: bool = False) -> list[Row]:
+    """Compare two reports row by row; `noise` is that of edgeline_bench.verdicts.
 
     Raises NotComparableError, with every difference, when they must not be compared.
     """
-    differences = differences_of(old, new)
+    differences = differences_of(old, new, across_hosts)
     if differences:
         raise NotComparableError("the reports are not comparable: " + "; ".join(differences))
-    rows_old, rows_new = _rows(old), _rows(new)
-    rows = []
-    for key, result in rows_old.items():
-        before, after = _relative(old, result), _relative(new, rows_new[key])
-        verdict = figures.verdict(before, after, noise)
-        rows.append(Row(key, result["latency_s"]["p50"], rows_new[key]["latency_s"]["p50"], verdict))
-    return rows
-
-
-def differences_of(old: Report, new: Report) -> list[str]:
-    """Return, in words, every difference that forbids a comparison; versions of packages are what one may compare."""
-    found = [
-        f"{section} {key}: {old[section].get(key)} and {new[section].get(key)}"
-        for section, keys in (("fingerprint", _HOST_KEYS), ("protocol", _PROTOCOL_KEYS))
-        for key in keys
-        if old[section].get(key) != new[section].get(key)
+    before, after = rows_by_key(old), rows_by_key(new)
+    rounds = [
+        (_rounds(old, before[key], across_hosts), _rounds(new, after[key], across_hosts)) for key in before
+    ]  # fmt: skip
+    return [
+        Row(key, before[key]["latency_s"]["p50"], after[key]["latency_s"]["p50"], verdict)
+        for key, verdict in zip(before, verdicts(rounds, noise), strict=True)
     ]
-    kernels = [report["reference_kernel"]["name"] for report in (old, new)]
-    if kernels[0] != kernels[1]:
-        found.append(f"reference kernel: {kernels[0]} and {kernels[1]}")
-    rows_old, rows_new = _rows(old), _rows(new)
-    for title, one, other in (("old", rows_old, rows_new), ("new", rows_new, rows_old)):
-        found += [f"only the {title} report has {row_title(key)}" for key in one if key not in other]
-    for key in rows_old.keys() & rows_new.keys():
-        if rows_old[key]["graph_sha256"] != rows_new[key]["graph_sha256"]:
-            found.append(f"{row_title(key)} ran another graph")
-    return sorted(found)
 
 
-def row_title(key: RowKey) -> str:
-    """Return a row's name as people read it."""
-    engine, artefact, precision, scenario, batch = key
-    return f"{engine} {artefact} {precision} {scenario} batch {batch}"
+def _rounds(report: Report, result: Mapping[str, Any], raw: bool) -> list[float]:
+    """Return the medians of a row's rounds, in seconds or as multiples of the reference kernel's in the same round."""
+    medians = np.asarray(result["round_medians_s"])
+    reference = 1.0 if raw else np.asarray(report["reference_kernel"]["round_medians_s"])
+    return [float(value) for value in medians / reference]
 
 
-def _rows(report: Report) -> dict[RowKey, Mapping[str, Any]]:
-    return {(r["engine"], r["artefact"], r["precision"], r["scenario"], r["batch"]): r for r in report["results"]}
-
-
-def _relative(report: Report, result: Mapping[str, Any]) -> list[float]:
-    """Return the rounds' medians as multiples of the reference kernel's time in the same round."""
-    medians = np.asarray(result["round_medians_s"]) / np.asarray(report["reference_kernel"]["round_medians_s"])
-    return [float(value) for value in medians]
+def _notes(names: Sequence[str], reports: Sequence[Report], across_hosts: bool) -> list[str]:
+    notes = [
+        f"{name} is INVALID, take what follows with care: {'; '.join(report['invalid_reasons'])}"
+        for name, report in zip(names, reports, strict=True)
+        if not report["valid"]
+    ]
+    notes += [
+        f"{name} was slowed on purpose, by {report['protocol']['slowdown']:.0%}"
+        for name, report in zip(names, reports, strict=True)
+        if report["protocol"].get("slowdown")
+    ]
+    for name, report in zip(names[1:], reports[1:], strict=True):
+        before, after = reports[0]["fingerprint"]["versions"], report["fingerprint"]["versions"]
+        notes += [
+            f"{package}: {before.get(package, 'absent')} in {names[0]}, {after.get(package, 'absent')} in {name}"
+            for package in sorted(before.keys() | after.keys())
+            if before.get(package) != after.get(package)
+        ]
+        if across_hosts:
+            differing = host_differences(reports[0], report) or ["none that the fingerprints show"]
+            notes += [f"hosts of {names[0]} and {name}: {difference}" for difference in differing]
+    return notes

@@ -44,6 +44,7 @@ class Point:
     weights_bytes: int | None = None
     source_key: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
+    slowdown: float = 0.0  # a share of each call's time that is wasted on purpose: edgeline_bench.slowdown
 
     @property
     def title(self) -> str:
@@ -55,7 +56,7 @@ class Point:
         return {
             "host": self.host, "engine": self.engine, "batch": self.batch, "threads": self.threads,
             "pinned": list(self.pinned), "device": self.device, "format": self.format, "folder": self.folder,
-            "source": dict(self.source),
+            "source": dict(self.source), "slowdown": self.slowdown,
         }  # fmt: skip
 
 
@@ -69,6 +70,7 @@ class PointOptions:
     weights: Path | None
     factory: str | None
     engine: str | None = None
+    slowdown: float = 0.0
 
 
 def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]:
@@ -107,6 +109,7 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             artefact_bytes=artefact.total_bytes,
             weights_bytes=weights_bytes_of(artefact),
             source_key=source_key(artefact),
+            slowdown=options.slowdown,
         )
         for size in options.batches
     ]

@@ -1,4 +1,4 @@
-"""report.json: the record of a run, written with a checksum of its samples, and read with suspicion.
+"""report.json: the record of a run, written with checksums (edgeline_bench.checksums), and read with suspicion.
 
 A report is a plain dictionary in the shape of SCHEMAS' report.json: what people and scripts read is what we read.
 """
@@ -6,23 +6,22 @@ A report is a plain dictionary in the shape of SCHEMAS' report.json: what people
 from __future__ import annotations
 
 import datetime
-import hashlib
 import itertools
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeline.errors import InputError
 from edgeline.files import write_atomically
-from edgeline_bench import figures
+from edgeline.version import __version__
+from edgeline_bench.percentiles import percentile_s
+from edgeline_bench.checksums import report_sha256, samples_sha256, sealed
 from edgeline_bench.engines.reference import NAME as REFERENCE_NAME
+from edgeline_bench.report_versions import SCHEMA_VERSION, is_known, upgrade
 from edgeline_bench.rounds import Measured, Run
 
-# History of the schema:
-# 1  2026-11  the first. `roofline`, `speed_of_light_s` and `activations` are null and `layers` empty: not measured yet.
-SCHEMA_VERSION = 1
 Report = dict[str, Any]
 
 # What readers rely on, by section; "" is the report itself.
@@ -43,7 +42,7 @@ def report_from_run(
 ) -> Report:
     """Put a run into the shape of report.json."""
     results = [_result(measured) for measured in run.measured]
-    return {
+    report = {
         "schema_version": SCHEMA_VERSION,
         "valid": not invalid_reasons,
         "invalid_reasons": invalid_reasons,
@@ -58,8 +57,8 @@ def report_from_run(
         "reference_kernel": {"name": REFERENCE_NAME, "round_medians_s": run.reference.round_medians_s},
         "roofline": None,
         "results": results,
-        "samples_sha256": samples_sha256(results, run.reference.round_medians_s),
     }
+    return sealed(report)
 
 
 def _result(measured: Measured) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def _result(measured: Measured) -> dict[str, Any]:
         "batch": point.batch,
         "threads": point.threads,
         "device": point.device,
-        "latency_s": {f"p{percent}": figures.percentile_s(samples, percent) for percent in (50, 90, 99)},
+        "latency_s": {f"p{percent}": percentile_s(samples, percent) for percent in (50, 90, 99)},
         "throughput_per_s": point.batch * measured.calls / measured.elapsed_s,
         "calls": measured.calls,
         "round_medians_s": measured.round_medians_s,
@@ -93,19 +92,10 @@ def _result(measured: Measured) -> dict[str, Any]:
         "artefact_bytes": point.artefact_bytes,
         "accuracy": point.accuracy,
         "layers": [],
+        "layer_profile": None,
         "speed_of_light_s": None,
+        "energy": None,
     }
-
-
-def samples_sha256(results: Iterable[Mapping[str, Any]], reference_medians_s: Sequence[float]) -> str:
-    """Return the SHA-256 over all raw samples and the reference kernel's times, in order.
-
-    A truncated report does not match it, nor one that was edited by hand; it is no signature against malice.
-    """
-    digest = hashlib.sha256(json.dumps(reference_medians_s).encode())
-    for result in results:
-        digest.update(json.dumps([result["engine"], result["artefact"], result["batch"], result["samples_s"]]).encode())
-    return digest.hexdigest()
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -114,7 +104,10 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def read_report(path: Path) -> Report:
-    """Read and check a report. Raises InputError when it is missing, damaged, edited or of another schema."""
+    """Read and check a report of any version so far, and return it as one of SCHEMA_VERSION.
+
+    Raises InputError when it is missing, damaged, edited or of a version that is not known here.
+    """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -123,19 +116,36 @@ def read_report(path: Path) -> Report:
         raise InputError(f"{path} is no report: {error}") from None
     if not isinstance(report, dict) or "schema_version" not in report:
         raise InputError(f"{path} is no report of benchmark-model: it has no schema_version")
-    if report["schema_version"] != SCHEMA_VERSION:
-        raise InputError(
-            f"{path} has schema_version {report['schema_version']!r}, this edgeline reads {SCHEMA_VERSION}"
-        )
+    _check_version(path, report["schema_version"])
     try:
-        found = samples_sha256(report["results"], report["reference_kernel"]["round_medians_s"])
+        whole = _is_whole(report)
+        report = upgrade(report)
         _check_shape(report)
         _check_derived(path, report)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); run benchmark-model again") from None
-    if found != report.get("samples_sha256"):
-        raise InputError(f"{path} is damaged or was edited: its samples do not match its checksum; measure again")
+    if not whole:
+        raise InputError(f"{path} is damaged or was edited: it does not match its checksums; measure again")
     return report
+
+
+def _check_version(path: Path, version: object) -> None:
+    if is_known(version):
+        return
+    known = f"this edgeline ({__version__}) reads 1 to {SCHEMA_VERSION}"
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    way_on = "update edgeline with pip install --upgrade edgeline" if newer else "run benchmark-model again"
+    raise InputError(f"{path} has schema_version {version!r}, {known}: {way_on}")
+
+
+def _is_whole(report: Report) -> bool:
+    """Say whether the report matches the checksums that its version has."""
+    samples = samples_sha256(report["results"], report["reference_kernel"]["round_medians_s"])
+    if samples != report.get("samples_sha256"):
+        return False
+    if report["schema_version"] == 1:
+        return "report_sha256" not in report  # one that calls itself old to have less of it checked
+    return report_sha256(report) == report.get("report_sha256")
 
 
 def _check_shape(report: Report) -> None:
@@ -151,8 +161,8 @@ def _check_shape(report: Report) -> None:
     for result in report["results"]:
         if not len(result["samples_per_round"]) == len(result["round_medians_s"]) == len(reference):
             raise ValueError("its rounds and those of its reference kernel differ in number")
-        if not min(result["samples_s"]) > 0:
-            raise ValueError("a sample is not above 0")
+        if not min(result["samples_s"]) > 0 or not min(result["samples_per_round"]) > 0:
+            raise ValueError("a sample is not above 0, or a round has none")
 
 
 def _check_derived(path: Path, report: Report) -> None:
@@ -161,7 +171,7 @@ def _check_derived(path: Path, report: Report) -> None:
         ends = list(itertools.accumulate(result["samples_per_round"], initial=0))
         rounds = [result["samples_s"][start:end] for start, end in itertools.pairwise(ends)]
         medians = [statistics.median(samples) if samples else None for samples in rounds]
-        p50 = figures.percentile_s(result["samples_s"], 50)
+        p50 = percentile_s(result["samples_s"], 50)
         if medians != result["round_medians_s"] or p50 != result["latency_s"]["p50"]:
             raise InputError(
                 f"{path} was edited: its medians do not follow from its samples; run benchmark-model again"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeline_bench import figures, units
+from edgeline_bench.percentiles import MIN_SAMPLES
 from edgeline_bench.report import Report
 
 
@@ -35,7 +36,7 @@ def latency_table(report: Report) -> Table:
     withheld = sorted(
         {
             f"p{p} needs {n} calls"
-            for p, n in figures.MIN_SAMPLES.items()
+            for p, n in MIN_SAMPLES.items()
             for r in report["results"]
             if r["latency_s"].get(f"p{p}", 0) is None
         }

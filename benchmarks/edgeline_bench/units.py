@@ -38,3 +38,13 @@ def count(value: float) -> str:
         if value >= factor:
             return f"{_digits(value / factor)}{unit}"
     return f"{value:,.0f}"
+
+
+def flops(value: float) -> str:
+    """Format operations per second: `110 GFLOP/s`."""
+    return f"{_digits(value / 1e9)} GFLOP/s"
+
+
+def bandwidth(value: float) -> str:
+    """Format bytes per second as GB/s (10^9 bytes)."""
+    return f"{_digits(value / 1e9)} GB/s"

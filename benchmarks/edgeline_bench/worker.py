@@ -19,6 +19,7 @@ import time
 from typing import Any, TextIO
 
 from edgeline_bench import clock, energy, nvml, procfs
+from edgeline_bench.slowdown import slowed
 
 _PR_SET_PDEATHSIG = 1
 
@@ -85,6 +86,8 @@ def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     first, memory_first = time.monotonic(), procfs.memory_of()
     engine.check(output)
     stages = {"import": memory_imported, "load": memory_loaded, "first": memory_first}
+    if spec["slowdown"]:
+        call = slowed(call, spec["slowdown"])
     return call, {
         "cold_start_s": {
             "import": imported - spec["spawned_at"],
