@@ -1,60 +1,81 @@
-"""The report as one HTML file that needs nothing else: plotly's script, the data and the style are all inside."""
+"""The report as one HTML file that needs nothing else: verdict, words, plots and tables, in reading order.
+
+It says only what the report holds. Where an older report, or one from a lesser machine, lacks a part, its place says so.
+"""
 
 from __future__ import annotations
 
 import html
-import json
-from importlib import resources
-from string import Template
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
-from edgeline_bench import plots, tables
+from edgeline_bench import instrument_tables, page_parts, plots, tables
+from edgeline_bench.plots.series import listed, styles_of
 from edgeline_bench.report import Report
+
+_VALID = "Enough rounds were measured, and the machine was quiet and steady meanwhile."
+_INVALID = "Its figures should not be relied on:"
+_LEGEND = (
+    "p50, p90, p99: the time within which so many per cent of the calls were answered. eager / this: how many times as fast "
+    "as eager PyTorch at the same batch size."
+)
 
 
 def page_from_report(report: Report) -> str:
     """Return the whole page."""
-    template = Template(resources.files("edgeline_bench").joinpath("page.html").read_text(encoding="utf-8"))
     drawn = plots.all_plots(report)
-    return template.substitute(
-        verdict_class="valid" if report["valid"] else "invalid",
-        verdict=html.escape(tables.verdict_line(report)),
-        headline="".join(f"<p>{html.escape(line)}</p>" for line in tables.headlines(report)),
-        latency=_table(tables.latency_table(report)),
-        start=_table(tables.start_table(report)),
-        facts=_table(tables.facts_table(report)),
-        plots="\n".join(_plot(index, plot) for index, plot in enumerate(drawn)),
-        figures=f"[{','.join(_json(plot.figure) for plot in drawn)}]",
-        plotly=get_plotlyjs(),
+    sections = [section for section in _sections(report, drawn) if section[2]]
+    links = page_parts.links_block({name: title for name, title, _ in sections})
+    body = "".join(page_parts.section_block(name, title, content) for name, title, content in sections)
+    title = f"Benchmark of {listed(styles_of(report).networks.values())}"
+    return page_parts.page(title, f"{_header(report, title)}{links}<main>{body}</main>", drawn.values())
+
+
+def _header(report: Report, title: str) -> str:
+    machine, protocol = report["fingerprint"], report["protocol"]
+    where = machine["gpu"] if protocol.get("device") == "cuda" and machine["gpu"] else machine["cpu"]
+    threads = f"{protocol['threads']} thread{'s' * (protocol['threads'] != 1)}"
+    facts = f"{where}, {threads}, {protocol['rounds']} rounds, {report['created'].replace('T', ' ').replace('Z', ' UTC')}"
+    verdict = page_parts.verdict_block(
+        "VALID" if report["valid"] else "INVALID",
+        report["invalid_reasons"],
+        good=report["valid"],
+        meaning=_VALID if report["valid"] else _INVALID,
     )
-
-
-def _plot(index: int, plot: plots.Plot) -> str:
     return (
-        f"<figure><figcaption>{html.escape(plot.title)}</figcaption><p class='note'>{html.escape(plot.caption)}</p>"
-        f'<div class="plot" id="plot{index}"></div></figure>'
+        f'<header><p class="kicker">Edgeline benchmark</p><h1>{html.escape(title)}</h1>'
+        f'<p class="note">{html.escape(facts)}</p>{verdict}</header>'
+        "<noscript><p class='absent'>The plots need JavaScript; the tables hold their figures.</p></noscript>"
     )
 
 
-def _json(figure: go.Figure) -> str:
-    figure.update_layout(template="none")
-    record = json.loads(figure.to_json())
-    return json.dumps(record).replace("</", "<\\/")
+def _sections(report: Report, drawn: dict[str, page_parts.Plot]) -> list[tuple[str, str, str]]:
+    """Return name, title and content of each section; one without content is left out."""
+    block, table = page_parts.plot_block, page_parts.table_block
+    return [
+        ("summary", "In short", _headlines(report)),
+        ("words", "In words", page_parts.words_block(report["words"]) if report.get("words") else ""),
+        ("bounds", "What bounds it", block(drawn["roofline"]) + block(drawn["layers"]) + _layer_tables(report)),
+        ("speed", "Latency and throughput", block(drawn["latency"])
+         + page_parts.pair_block(drawn["throughput"], drawn["memory-batch"])
+         + table(tables.latency_table(report)) + f'<p class="note">{html.escape(_LEGEND)}</p>'),
+        ("footprint", "Start and memory", page_parts.pair_block(drawn["start"], drawn["memory-stages"])
+         + table(tables.start_table(report)) + table(instrument_tables.memory_table(report))),
+        ("machine", "The machine", _ceilings(report) + page_parts.pair_block(drawn["sweep"], drawn["steadiness"])
+         + table(tables.facts_table(report), "facts")),
+    ]  # fmt: skip
 
 
-def _table(table: tables.Table) -> str:
-    def row(cells: tuple[str, ...], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="{"word" if i < table.left else "figure"}">{html.escape(c)}</{tag}>'
-            for i, c in enumerate(cells)
-        )
+def _headlines(report: Report) -> str:
+    lines = tables.headlines(report)
+    return f'<ul class="headline">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>' if lines else ""
 
-    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.cells)
-    note = f"<p class='note'>{html.escape(table.note)}</p>" if table.note else ""
-    return (
-        f"<h2>{html.escape(table.title)}</h2><div class='scroll'><table>"
-        f"<thead><tr>{row(table.heading, 'th')}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>{note}"
-    )
+
+def _layer_tables(report: Report) -> str:
+    light = instrument_tables.light_table(report)
+    shown = page_parts.table_block(light) if light.cells else ""
+    listed_layers = "".join(page_parts.table_block(table) for table in instrument_tables.layers_tables(report))
+    return shown + (page_parts.folded_block("Every layer, as a table", listed_layers) if listed_layers else "")
+
+
+def _ceilings(report: Report) -> str:
+    table = instrument_tables.ceilings_table(report)
+    return page_parts.table_block(table) if table.cells else f'<p class="absent">{html.escape(plots.roofline.ABSENT)}</p>'

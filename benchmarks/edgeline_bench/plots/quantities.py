@@ -1,0 +1,47 @@
+"""Rates and capacities as plots write them, and the unit that fits an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+
+
+def operations_rate(value: float, precision: str) -> str:
+    """Format operations/s: `115 GFLOP/s`, for integers `460 GOP/s`."""
+    return f"{_scaled(value)}{'OP' if precision.startswith('int') else 'FLOP'}/s"
+
+
+def bytes_rate(value: float) -> str:
+    """Format bytes/s: `21 GB/s` (10^9)."""
+    return f"{_scaled(value)}B/s"
+
+
+def capacity(value: float) -> str:
+    """Format the size of a memory: `48 KiB`."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= factor:
+            return f"{value / factor:.4g} {unit}"
+    return f"{value:.0f} B"
+
+
+def count(value: float) -> str:
+    """Format a count of operations or bytes, as `26.2 M`."""
+    return _scaled(value).rstrip()
+
+
+def time_unit(values_s: Iterable[float]) -> tuple[str, float]:
+    """Return the unit, and its length in seconds, in which the largest of some times is read best."""
+    largest = max(values_s)
+    for unit, factor in (("s", 1.0), ("ms", 1e-3)):
+        if largest >= factor:
+            return unit, factor
+    return "us", 1e-6
+
+
+def _scaled(value: float) -> str:
+    for prefix, factor in _PREFIXES:
+        if value >= 0.9995 * factor:
+            digits = value / factor
+            return f"{digits:.3g} {prefix}" if digits < 999.5 else f"{digits:,.0f} {prefix}"
+    return f"{value:.3g} "

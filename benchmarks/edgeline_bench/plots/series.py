@@ -1,0 +1,120 @@
+"""What the plots of one report share: which rows belong together, what they are called, and their colours and marks.
+
+An engine has a colour, a form of the network (`fp32.onnx`, `int8.onnx`) a dash and a marker, everywhere on the page.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edgeline_bench.page_parts import View
+from edgeline_bench.report import Report
+
+Result = dict[str, Any]
+
+# Okabe and Ito's palette, told apart by colour-blind readers and on light and dark ground alike.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#8C8C8C")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+_LONGEST_FORM = 24  # characters; a legend's entry must fit on a phone
+
+
+@dataclass(frozen=True, slots=True)
+class Styles:
+    """The names and looks of a report's rows. `networks` maps a row's `source` to its title."""
+
+    networks: dict[str, str]
+    engines: tuple[str, ...]
+    forms: tuple[str, ...]
+
+    def network(self, result: Result) -> str:
+        """What the network is called that a row ran."""
+        return self.networks[result["source"]]
+
+    def form(self, result: Result) -> str:
+        """What of the artefact's name the network's does not say: `int8.onnx`."""
+        return _form(result["artefact"], self.network(result))
+
+    def name(self, result: Result) -> str:
+        """Engine and form, shortened: what a legend says."""
+        form = textwrap.shorten(self.form(result), _LONGEST_FORM, placeholder="...")
+        if len(form) > _LONGEST_FORM:
+            form = f"{form[: _LONGEST_FORM - 3]}..."
+        return f"{result['engine']} {form}".rstrip()
+
+    def colour(self, result: Result) -> str:
+        """The engine's."""
+        return COLOURS[self.engines.index(result["engine"]) % len(COLOURS)]
+
+    def dash(self, result: Result) -> str:
+        """The form's, for lines."""
+        return DASHES[self.forms.index(self.form(result)) % len(DASHES)]
+
+    def symbol(self, result: Result) -> str:
+        """The form's, for points."""
+        return SYMBOLS[self.forms.index(self.form(result)) % len(SYMBOLS)]
+
+    def key(self, result: Result) -> str:
+        """What tells one line of a plot from another, whole and unshortened."""
+        return f"{result['engine']} {result['artefact']}"
+
+
+def styles_of(report: Report) -> Styles:
+    """Name and colour a report's rows."""
+    results = report["results"]
+    networks = {source: _network_title(results, source) for source in dict.fromkeys(r["source"] for r in results)}
+    # Each engine's own forms count from the first mark on, were it not that two engines' forms must differ too.
+    forms = dict.fromkeys(_form(r["artefact"], networks[r["source"]]) for r in results)
+    return Styles(networks, tuple(dict.fromkeys(r["engine"] for r in results)), tuple(forms))
+
+
+def main_results(report: Report) -> list[Result]:
+    """Return the rows of the scenario that all plots but the latency's show: single-stream, or else the first."""
+    results: list[Result] = report["results"]
+    scenarios = [r["scenario"] for r in results]
+    main = "single-stream" if "single-stream" in scenarios else scenarios[0]
+    return [r for r in results if r["scenario"] == main]
+
+
+def views_of(
+    results: Iterable[Result], choices: Callable[[Result], dict[str, str]], view: Callable[[list[Result]], View | None]
+) -> tuple[View, ...]:
+    """Group rows by their choices and make a view of each group that has something to show."""
+    groups: dict[tuple[tuple[str, str], ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(tuple(choices(result).items()), []).append(result)
+    made = ((dict(key), view(rows)) for key, rows in groups.items())
+    return tuple(View(v.figure, v.alt, key, v.note) for key, v in made if v is not None)
+
+
+def by_network_and_batch(styles: Styles) -> Callable[[Result], dict[str, str]]:
+    """The choices of most plots."""
+    return lambda result: {"network": styles.network(result), "batch": str(result["batch"])}
+
+
+def last_of_largest_batch(views: tuple[View, ...]) -> int:
+    """Return the view of the largest batch; of several networks, the last one's: people name the small one first."""
+    return max(range(len(views)), key=lambda i: (int(views[i].choices["batch"]), i), default=0)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join words for a sentence."""
+    return ", ".join(dict.fromkeys(words))
+
+
+def _network_title(results: list[Result], source: str) -> str:
+    """Eager PyTorch is called as its network is; without it, the names that share the source have a beginning in common."""
+    rows = [r for r in results if r["source"] == source]
+    eager = [r["artefact"] for r in rows if r["engine"] == "eager"]
+    if eager:
+        return str(eager[0])
+    names = [r["artefact"].split(".", 1)[0] for r in rows]
+    return os.path.commonprefix(names).rstrip("-_. ") or names[0]
+
+
+def _form(artefact: str, network: str) -> str:
+    return artefact.removeprefix(network).strip("-_. ") if artefact != network else ""
