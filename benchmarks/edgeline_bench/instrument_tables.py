@@ -68,7 +68,7 @@ def layers_tables(report: Report) -> list[Table]:
 
 def light_table(report: Report) -> Table:
     """Each row's median beside the least time that the roofline allows the network."""
-    heading = ("engine", "artefact", "batch", "p50", "speed of light, warm", "p50 / warm", "cold", "p50 / cold")
+    heading = ("engine", "artefact", "batch", "p50", "warm", "p50 / warm", "cold", "p50 / cold")
     cells = []
     for row in main_results(report):
         light = row.get("speed_of_light_s")
@@ -78,7 +78,7 @@ def light_table(report: Report) -> Table:
                 (row["engine"], row["artefact"], str(row["batch"]), units.seconds(p50),
                  *(text for key in ("warm", "cold") for text in (units.seconds(light.get(key)), _times(p50, light.get(key)))))
             )  # fmt: skip
-    note = "The sum over fused groups of the longer of operations / peak and bytes / bandwidth. Warm: weights and arena "
+    note = "What a perfect engine would take: the sum over fused groups of the longer of operations / peak and bytes / bandwidth. Warm: weights and arena "
     note += "stay in the smallest memory that holds them; cold: all comes from DRAM."
     return Table("Speed of light", heading, tuple(cells), 2, note)
 

@@ -10,6 +10,7 @@ const DASHES = { dash: "6 3", dot: "2 3", dashdot: "6 3 2 3", longdash: "10 3", 
 const SHAPES = { circle: "M7 2a5 5 0 1 0 .01 0Z", square: "M2.5 2.5h9v9h-9Z", diamond: "M7 1l6 6-6 6-6-6Z",
   "triangle-up": "M7 1.5l6 11H1Z", cross: "M5 1h4v4h4v4H9v4H5V9H1V5h4Z", star: "M7 1l2 4 4 .5-3 3 .8 4.5L7 11l-3.8 2 .8-4.5-3-3L5 5Z",
   "line-ns": "M6 1h2v12H6Z" };
+const HATCHES = '<path d="M3 11l8-8M1 8l6-6M7 13l6-6" stroke="var(--ground)" stroke-width="1.5"/>';
 
 const first = value => Array.isArray(value) ? value[0] : value;
 const keyOf = trace => trace.legendgroup || trace.name;
@@ -38,15 +39,16 @@ function axis(given) {
 // The title of the y axis stands above it, where it is read without turning the head and costs no width.
 function look(layout) {
   const { title, ...y } = layout.yaxis || {};
+  const size = narrow.matches ? 11 : 12.5, small = { color: "var(--soft)", size };
   const heading = title && title.text ? [{ text: title.text, xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left",
-    yanchor: "bottom", yshift: 6, showarrow: false, font: { color: "var(--soft)" } }] : [];
+    yanchor: "bottom", yshift: 6, showarrow: false, font: small }] : [];
   return { ...layout, autosize: true, showlegend: false, hovermode: layout.hovermode || "closest",
-    font: { family: FONT, color: "var(--ink)", size: narrow.matches ? 11 : 12.5 },
+    font: { family: FONT, color: "var(--ink)", size },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 10, r: 14, t: heading.length ? 30 : 8, b: 10, ...layout.margin },
     hoverlabel: { namelength: -1, align: "left", bgcolor: "var(--raised)", bordercolor: "var(--soft)",
       font: { family: FONT, color: "var(--ink)", size: 12.5 } },
-    xaxis: axis({ ...layout.xaxis, title: { standoff: 10, ...(layout.xaxis || {}).title } }), yaxis: axis(y),
+    xaxis: axis({ ...layout.xaxis, title: { standoff: 8, ...(layout.xaxis || {}).title, font: small } }), yaxis: axis(y),
     annotations: [...(layout.annotations || []), ...heading] };
 }
 
@@ -58,8 +60,9 @@ function swatch(trace) {
   const shape = mode === "bar" ? "square" : String(first(marker.symbol) || "circle").replace("-open", "");
   const mark = mode === "lines" ? "" : `<path transform="translate(${line ? 4 : 0})" d="${SHAPES[shape] || SHAPES.circle}"
     fill="${colour}"/>`;
+  const hatch = (marker.pattern || {}).shape ? HATCHES : "";
   const drawing = element("span", { "aria-hidden": "true" });
-  drawing.innerHTML = `<svg width="${line ? 22 : 14}" height="14">${line}${mark}</svg>`;
+  drawing.innerHTML = `<svg width="${line ? 22 : 14}" height="14">${line}${mark}${hatch}</svg>`;
   return drawing.firstChild;
 }
 
@@ -83,11 +86,29 @@ function draw(plot) {
   const view = plot.views[plot.shown];
   const figure = themed({ data: view.figure.data, layout: look(view.figure.layout) });
   const data = figure.data.map(trace => ({ ...trace, visible: !plot.hidden.has(keyOf(trace)) }));
-  plot.node.style.height = `${figure.layout.height || 400}px`;
+  // Bars need their height for their rows; all else keeps a shape that can be read when the page is narrow.
+  const bars = data.some(trace => trace.type === "bar"), widest = Math.max(300, 1.2 * plot.node.clientWidth);
+  if (!bars) figure.layout.height = Math.min(figure.layout.height, widest);
+  plot.node.style.height = `${figure.layout.height}px`;
   plot.node.setAttribute("aria-label", view.alt);
   plot.note.textContent = view.note;
   plot.note.hidden = !view.note;
-  return Plotly.react(plot.node, data, figure.layout, { responsive: true, displayModeBar: false });
+  return Plotly.react(plot.node, data, figure.layout, { displayModeBar: false }).then(() => alongLines(plot.node));
+}
+
+// Annotations called "along" name a line of slope 1 (on logarithmic axes) that starts where they are: lay them along it,
+// just above. How steep such a line is depends on the plot's size, which only the browser knows.
+function alongLines(node) {
+  const { xaxis, yaxis, annotations, font } = node._fullLayout, changes = {};
+  const angle = Math.atan2(yaxis._length / (yaxis.range[1] - yaxis.range[0]), xaxis._length / (xaxis.range[1] - xaxis.range[0]));
+  annotations.forEach((annotation, i) => {
+    if (annotation.name !== "along") return;
+    const half = 0.28 * font.size * annotation.text.length + 8, above = 0.75 * font.size;
+    changes[`annotations[${i}].textangle`] = -angle * 180 / Math.PI;
+    changes[`annotations[${i}].xshift`] = Math.cos(angle) * half - Math.sin(angle) * above;
+    changes[`annotations[${i}].yshift`] = Math.sin(angle) * half + Math.cos(angle) * above;
+  });
+  return Object.keys(changes).length ? Plotly.relayout(node, changes) : node;
 }
 
 function show(plot, index) {
@@ -110,6 +131,7 @@ function addControls(plot) {
   for (const choice of Object.keys(plot.views[0].choices)) {
     const values = [...new Set(plot.views.map(view => view.choices[choice]))];
     if (values.length < 2) continue;
+    if (values.every(value => !isNaN(value))) values.sort((a, b) => a - b);
     const labels = values.map(value => {
       const input = element("input", { type: "radio", name: `${plot.id}-${choice}`, value, "data-choice": choice });
       input.addEventListener("change", () => show(plot, nearest(plot, choice, value)));
@@ -127,4 +149,6 @@ for (const plot of plots) {
   addControls(plot);
 }
 for (const query of queries) query.addEventListener("change", () => plots.forEach(draw));
+let waiting;
+addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => plots.forEach(draw), 120); });
 const drawn = Promise.all(plots.map(plot => show(plot, plot.start)));

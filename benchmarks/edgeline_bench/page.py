@@ -13,6 +13,7 @@ from edgeline_bench.report import Report
 
 _VALID = "Enough rounds were measured, and the machine was quiet and steady meanwhile."
 _INVALID = "Its figures should not be relied on:"
+_LONG = 12  # rows
 _LEGEND = (
     "p50, p90, p99: the time within which so many per cent of the calls were answered. eager / this: how many times as fast "
     "as eager PyTorch at the same batch size."
@@ -58,22 +59,29 @@ def _sections(report: Report, drawn: dict[str, page_parts.Plot]) -> list[tuple[s
          + page_parts.pair_block(drawn["throughput"], drawn["memory-batch"])
          + table(tables.latency_table(report)) + f'<p class="note">{html.escape(_LEGEND)}</p>'),
         ("footprint", "Start and memory", page_parts.pair_block(drawn["start"], drawn["memory-stages"])
-         + table(tables.start_table(report)) + table(instrument_tables.memory_table(report))),
+         + _long_table(tables.start_table(report)) + _long_table(instrument_tables.memory_table(report))),
         ("machine", "The machine", _ceilings(report) + page_parts.pair_block(drawn["sweep"], drawn["steadiness"])
          + table(tables.facts_table(report), "facts")),
     ]  # fmt: skip
 
 
 def _headlines(report: Report) -> str:
-    lines = tables.headlines(report)
+    lines = dict.fromkeys(tables.headlines(report))
     return f'<ul class="headline">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
 def _layer_tables(report: Report) -> str:
     light = instrument_tables.light_table(report)
-    shown = page_parts.table_block(light) if light.cells else ""
+    shown = _long_table(light) if light.cells else ""
     listed_layers = "".join(page_parts.table_block(table) for table in instrument_tables.layers_tables(report))
     return shown + (page_parts.folded_block("Every layer, as a table", listed_layers) if listed_layers else "")
+
+
+def _long_table(table: tables.Table) -> str:
+    """A table, folded away where it is too long to read past on the way to what follows."""
+    block = page_parts.table_block(table)
+    summary = f"{table.title}: {len(table.cells)} rows"
+    return page_parts.folded_block(summary, block) if len(table.cells) > _LONG else block
 
 
 def _ceilings(report: Report) -> str:

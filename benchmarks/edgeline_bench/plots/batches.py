@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from edgeline_bench import units
 from edgeline_bench.page_parts import Plot, View
+from edgeline_bench.plots import quantities
 from edgeline_bench.plots.series import Result, Styles, listed, main_results, styles_of, views_of
 from edgeline_bench.report import Report
 
@@ -76,16 +77,11 @@ def _view(
         )  # fmt: skip
     batches = sorted({row["batch"] for row in rows})
     figure.update_xaxes(type="log", title="batch size", tickvals=batches, ticktext=[str(b) for b in batches])
-    figure.update_yaxes(type="log", title=title, dtick="D2" if _spans_little(lines) else 1)
+    ticks, texts = quantities.log_ticks(value for points in lines.values() for _, value, _ in points)
+    figure.update_yaxes(type="log", title=title, tickvals=ticks, ticktext=texts)
     figure.update_layout(height=320)
     largest = batches[-1]
     at_largest = listed(
         f"{styles.name(row)} {words(v)}" for points in lines.values() for b, v, row in points if b == largest
     )
     return View(figure, f"{title} against batch size. At batch {largest}: {at_largest}.")
-
-
-def _spans_little(lines: dict[str, list[tuple[int, float, Result]]]) -> bool:
-    """Under two decades powers of ten alone would leave an axis almost without figures."""
-    values = [value for points in lines.values() for _, value, _ in points]
-    return max(values) < 100 * min(values)

@@ -141,7 +141,10 @@ def _add_engine(
         legendgroup=styles.key(result), text=texts, textposition="none",
         marker={
             "color": styles.colour(result), "line": {"color": "var(--ground)", "width": 1},
-            "pattern": {"shape": _pattern(styles.symbol(result)), "size": 6, "solidity": 0.25},
+            "pattern": {
+                "shape": _pattern(styles.symbol(result)), "size": 6, "solidity": 0.3, "fillmode": "overlay",
+                "fgcolor": "var(--ground)", "fgopacity": 0.85,
+            },
         },
         hovertemplate=f"%{{text}}<extra>{styles.name(result)}</extra>",
     )  # fmt: skip
@@ -163,12 +166,12 @@ def _add_light(figure: go.Figure, rows: Sequence[Row], engines: int, thickness: 
                 texts.append(f"speed of light {units.seconds(sum(known))}")
     figure.add_scatter(
         x=times, y=places, mode="markers", name="speed of light", text=texts,
-        marker={"symbol": "line-ns", "size": _BAR, "color": "var(--ink)", "line": {"width": 2.5, "color": "var(--ink)"}},
+        marker={"symbol": "line-ns", "size": _BAR - 2, "color": "var(--ink)", "line": {"width": 2.5, "color": "var(--ink)"}},
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
 
 def _note(results: Sequence[Result], styles: Styles) -> str:
     profiles = [(styles.name(result), result.get("layer_profile")) for result in results]
-    scaled = listed(f"{name} {p['method']}, times {p['scale']:.2f}" for name, p in profiles if p)
-    return f"Each engine's own profile, scaled to the latency without it: {scaled}." if scaled else ""
+    scaled = listed(f"{name} ({p['method']}) by {p['scale']:.2f}" for name, p in profiles if p)
+    return f"Times of an engine's own profile are scaled to its latency without one: {scaled}." if scaled else ""

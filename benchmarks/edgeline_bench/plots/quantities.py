@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 _PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
@@ -37,6 +38,17 @@ def time_unit(values_s: Iterable[float]) -> tuple[str, float]:
         if largest >= factor:
             return unit, factor
     return "us", 1e-6
+
+
+def log_ticks(values: Iterable[float]) -> tuple[list[float], list[str]]:
+    """Return ticks for a logarithmic axis, each with its whole figure: 1, 2 and 5 of each decade, or its 1 alone."""
+    known = list(values)
+    low, high = min(known), max(known)
+    steps = (1, 2, 5) if high < 300 * low else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    shown = [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5]
+    return shown, [f"{tick:,.10g}" for tick in shown]
 
 
 def _scaled(value: float) -> str:

@@ -8,7 +8,7 @@ roof, efficiency and bound are its record's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,6 @@ from edgeline_bench.plots.series import (
 from edgeline_bench.report import Report
 
 ABSENT = "No roofline in this report: this machine's ceilings were not measured, so no layer can be placed under them."
-_CEILING = {"color": "var(--soft)", "width": 1.5}
 _TOP = 2.5  # room above the highest ceiling, for its name
 _MARK, _MARK_GROWTH = 7, 20  # pixels: of a layer without a share of the time, and what the whole time would add
 
@@ -93,24 +92,38 @@ def frame_of(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> Frame:
     """Return what must be shown for all layers and ceilings; the slowest memory enters from the left side."""
     peak, slowest = max(ceilings.flops.values()), min(ceilings.bandwidth.values())
     x_min = min(layer["intensity"] for layer in layers) / 4
-    x_max = max(*(layer["intensity"] for layer in layers), peak / slowest) * 3
+    x_max = max(*(layer["intensity"] for layer in layers), peak / slowest) * 6
     y_min = min(*(layer["attained_flops_per_s"] for layer in layers), slowest * x_min) / 1.6
     y_max = max(peak, *(layer["attained_flops_per_s"] for layer in layers)) * _TOP
     return Frame(x_min, x_max, y_min, y_max)
 
 
-def add_ceilings(figure: go.Figure, ceilings: Ceilings, frame: Frame, *, name: str = "", dash: str = "solid") -> None:
-    """Draw the ceilings with their names; `name` goes before them where a figure holds two machines'."""
+def add_ceilings(
+    figure: go.Figure, ceilings: Ceilings, frame: Frame, used: Container[str], *, name: str = "",
+    colour: str = "var(--soft)",
+) -> None:  # fmt: skip
+    """Draw the ceilings with their names, dotted for a precision that is not among those `used`.
+
+    `name` goes before them, and `colour` tells them apart, where a figure holds two machines'.
+    """
     fastest, peak = max(ceilings.bandwidth.values()), max(ceilings.flops.values())
     prefix = f"{name} " if name else ""
     for level, rate in ceilings.bandwidth.items():
         x = [max(frame.x_min, frame.y_min / rate), peak / rate]
         label = f"{prefix}{level} {quantities.bytes_rate(rate)}"
-        _add_ceiling(figure, x, [v * rate for v in x], label, dash, left=True)
+        _add_ceiling(figure, x, [v * rate for v in x], label, colour, "solid")
+        figure.add_annotation(
+            name="along", text=label, x=math.log10(x[0]), y=math.log10(x[0] * rate), xanchor="center",
+            yanchor="middle", showarrow=False, font={"color": colour},
+        )  # fmt: skip
     for precision, rate in ceilings.flops.items():
         x = [rate / fastest, frame.x_max]
         label = f"{prefix}{precision} {quantities.operations_rate(rate, precision)}"
-        _add_ceiling(figure, x, [rate, rate], label, dash, left=False)
+        _add_ceiling(figure, x, [rate, rate], label, colour, "solid" if precision in used else "dot")
+        figure.add_annotation(
+            text=label, x=math.log10(frame.x_max), y=math.log10(rate), xanchor="right", yanchor="bottom",
+            showarrow=False, font={"color": colour},
+        )  # fmt: skip
 
 
 def add_layers(figure: go.Figure, row: Result, *, name: str, key: str, colour: str, symbol: str) -> None:
@@ -169,10 +182,10 @@ def hover_text(layer: dict[str, Any]) -> str:
 def _view(rows: list[Result], styles: Styles, ceilings: Ceilings, frame: Frame) -> View | None:
     layers = [layer for row in rows for layer in row["layers"]]
     placed = [layer for row in rows for layer in placed_layers(row)]
-    if not placed:
+    if not layers:
         return None
     figure = go.Figure()
-    add_ceilings(figure, ceilings, frame)
+    add_ceilings(figure, ceilings, frame, {layer["precision"] for layer in layers})
     for row in rows:
         if placed_layers(row):
             add_layers(
@@ -180,10 +193,11 @@ def _view(rows: list[Result], styles: Styles, ceilings: Ceilings, frame: Frame) 
                 symbol=styles.symbol(row),
             )  # fmt: skip
     set_axes(figure, frame)
-    return View(figure, _alt(placed, ceilings), note=_note(layers, placed))
+    return View(figure, _alt(placed, ceilings), note=_note(layers, placed, ceilings))
 
 
 def _alt(placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
+    """What the plot shows, in a sentence or two."""
     flops = ", ".join(f"{p} {quantities.operations_rate(rate, p)}" for p, rate in ceilings.flops.items())
     bandwidth = ", ".join(f"{level} {quantities.bytes_rate(rate)}" for level, rate in ceilings.bandwidth.items())
     bound = sum(layer["bound"] == "compute" for layer in placed)
@@ -193,18 +207,20 @@ def _alt(placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
     )
 
 
-def _note(layers: Sequence[dict[str, Any]], placed: Iterable[dict[str, Any]]) -> str:
-    shown = list(placed)
-    absent = len(layers) - len(shown)
-    exempt = sorted({str(layer["exempt"]) for layer in shown if layer.get("exempt")})
-    notes = [f"{absent} of {len(layers)} layers take under 20 us, too short to be placed." if absent else ""]
-    notes += [f"Hollow points are exempt ({', '.join(exempt)}): they may lie above their roof."] if exempt else []
+def _note(layers: Sequence[dict[str, Any]], placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
+    absent = len(layers) - len(placed)
+    exempt = sorted({str(layer["exempt"]) for layer in placed if layer.get("exempt")})
+    unused = [p for p in ceilings.flops if p not in {layer["precision"] for layer in layers}]
+    notes = (
+        f"{absent} of {len(layers)} layers take under 20 us, too short to be placed." if absent else "",
+        f"Hollow points are exempt ({', '.join(exempt)}): they may lie above their roof." if exempt else "",
+        f"Dotted: {', '.join(unused)}, which no layer here is computed in." if unused else "",
+    )
     return " ".join(note for note in notes if note)
 
 
-def _add_ceiling(figure: go.Figure, x: list[float], y: list[float], label: str, dash: str, *, left: bool) -> None:
+def _add_ceiling(figure: go.Figure, x: list[float], y: list[float], label: str, colour: str, dash: str) -> None:
     figure.add_scatter(
-        x=x, y=y, mode="lines+text", showlegend=False, hoverinfo="skip", cliponaxis=left,
-        text=[label, ""] if left else ["", label], textposition="top right" if left else "top left",
-        textfont={"color": "var(--soft)"}, line={**_CEILING, "dash": dash}, name=label, meta="ceiling",
+        x=x, y=y, mode="lines", showlegend=False, hoverinfo="skip", name=label, meta="ceiling",
+        line={"color": colour, "width": 1.5, "dash": dash},
     )  # fmt: skip

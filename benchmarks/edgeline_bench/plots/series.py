@@ -6,7 +6,6 @@ An engine has a colour, a form of the network (`fp32.onnx`, `int8.onnx`) a dash 
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +40,8 @@ class Styles:
 
     def name(self, result: Result) -> str:
         """Engine and form, shortened: what a legend says."""
-        form = textwrap.shorten(self.form(result), _LONGEST_FORM, placeholder="...")
-        if len(form) > _LONGEST_FORM:
-            form = f"{form[: _LONGEST_FORM - 3]}..."
+        form = self.form(result)
+        form = form if len(form) <= _LONGEST_FORM else f"{form[: _LONGEST_FORM - 3]}..."
         return f"{result['engine']} {form}".rstrip()
 
     def colour(self, result: Result) -> str:
@@ -67,7 +65,6 @@ def styles_of(report: Report) -> Styles:
     """Name and colour a report's rows."""
     results = report["results"]
     networks = {source: _network_title(results, source) for source in dict.fromkeys(r["source"] for r in results)}
-    # Each engine's own forms count from the first mark on, were it not that two engines' forms must differ too.
     forms = dict.fromkeys(_form(r["artefact"], networks[r["source"]]) for r in results)
     return Styles(networks, tuple(dict.fromkeys(r["engine"] for r in results)), tuple(forms))
 

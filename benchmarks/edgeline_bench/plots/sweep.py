@@ -46,7 +46,8 @@ def _view(roofline: Report, sweeps: dict[str, list[list[float]]]) -> View:
     figure.update_xaxes(
         type="log", title="working set", tickvals=ticks, ticktext=[quantities.capacity(t) for t in ticks], tickangle=0
     )
-    figure.update_yaxes(title="GB/s", type="log", dtick="D2")
+    values, texts = quantities.log_ticks(rate / 1e9 for points in sweeps.values() for _, rate in points)
+    figure.update_yaxes(title="GB/s", type="log", tickvals=values, ticktext=texts)
     figure.update_layout(height=340)
     rates = roofline["ceilings"]["bandwidth"]
     plateaus = listed(f"{level} {quantities.bytes_rate(rate)}" for level, rate in rates.items() if rate)
