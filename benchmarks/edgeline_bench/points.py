@@ -12,6 +12,7 @@ from edgeline.backends import choose_engine
 from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
+from edgeline_bench.scenarios import check_batch, scenario_from_name
 from edgeline_train.models import model_from_name
 from edgeline_train.models.weights import DEFAULT_FOLDER, SUFFIX
 
@@ -44,19 +45,22 @@ class Point:
     weights_bytes: int | None = None
     source_key: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
+    scenario: str = "single-stream"
+    rate_per_s: float | None = None  # of a server's queries; None: to be searched for
     slowdown: float = 0.0  # a share of each call's time that is wasted on purpose: edgeline_bench.slowdown
 
     @property
     def title(self) -> str:
         """How people and plots call it."""
-        return f"{self.engine} {self.name} batch {self.batch}"
+        scenario = "" if self.scenario == "single-stream" else f" {self.scenario}"
+        return f"{self.engine} {self.name}{scenario} batch {self.batch}"
 
     def spec(self) -> dict[str, Any]:
         """Return what the worker needs, as plain JSON."""
         return {
             "host": self.host, "engine": self.engine, "batch": self.batch, "threads": self.threads,
             "pinned": list(self.pinned), "device": self.device, "format": self.format, "folder": self.folder,
-            "source": dict(self.source), "slowdown": self.slowdown,
+            "source": dict(self.source), "scenario": self.scenario, "slowdown": self.slowdown,
         }  # fmt: skip
 
 
@@ -70,7 +74,26 @@ class PointOptions:
     weights: Path | None
     factory: str | None
     engine: str | None = None
+    scenarios: tuple[str, ...] = ("single-stream",)
+    rate_per_s: float | None = None
     slowdown: float = 0.0
+
+    def rows(self, fixed: int) -> list[tuple[str, int]]:
+        """Return each scenario with each batch size it is run at; `fixed` is the graph's own size, -1 for none.
+
+        Scenarios whose queries have a size of their own take the largest batch that a query can be made of.
+        """
+        rows = []
+        for name in self.scenarios:
+            fitting = scenario_from_name(name).batches
+            if fitting is None:
+                rows += [(name, size) for size in self.batches]
+            elif fixed == -1:
+                rows.append((name, max(fitting)))
+            else:
+                check_batch(name, fixed)
+                rows.append((name, fixed))
+        return rows
 
 
 def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]:
@@ -85,7 +108,8 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
     if wrong:
         raise InputError(f"{artefact.name} takes batches of {fixed} only, not {wrong[0]}; give --batch {fixed}")
     device, sizes = _DEVICES.get(engine, "cpu"), manifest.batch
-    beyond = [size for size in options.batches if device == "cuda" and not sizes.min <= size <= sizes.max]
+    rows = options.rows(fixed)
+    beyond = [size for _, size in rows if device == "cuda" and not sizes.min <= size <= sizes.max]
     if beyond and fixed == -1:
         raise InputError(
             f"{artefact.name} takes batches of {sizes.min} to {sizes.max} on {engine}, not {beyond[0]}; "
@@ -109,9 +133,11 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             artefact_bytes=artefact.total_bytes,
             weights_bytes=weights_bytes_of(artefact),
             source_key=source_key(artefact),
+            scenario=scenario,
+            rate_per_s=options.rate_per_s,
             slowdown=options.slowdown,
         )
-        for size in options.batches
+        for scenario, size in rows
     ]
 
 
@@ -165,8 +191,10 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                     weights_bytes=weights_bytes_of(artefact),
                     source=source,
                     source_key=key,
+                    scenario=scenario,
+                    rate_per_s=options.rate_per_s,
                 )
-                for size in options.batches
+                for scenario, size in options.rows(manifest.inputs[0].shape[0])
             ],
         )
     return [point for group in points.values() for point in group]

@@ -21,7 +21,7 @@ class StepPrinter:
             console=self._console, transient=True, disable=not self._live,
         )  # fmt: skip
         self._task = self._bar.add_task("starting", total=None, point="")
-        self._round = -1
+        self._last = ""
 
     def __enter__(self) -> StepPrinter:
         self._bar.start()
@@ -34,8 +34,9 @@ class StepPrinter:
 
     def __call__(self, step: Step) -> None:
         """Move the bar; in a log, print one line per worker started and one per round."""
-        what = f"round {step.round}/{step.rounds}" if step.round else "starting"
+        what = step.what
         self._bar.update(self._task, description=what, total=step.total, completed=step.done, point=step.point.title)
-        if not self._live and (step.round == 0 or step.round != self._round):
-            self._console.print(f"{what}  {step.point.title}" if step.round == 0 else what)
-        self._round = step.round
+        in_a_round = what.startswith("round")
+        if not self._live and not (in_a_round and what == self._last):
+            self._console.print(what if in_a_round else f"{what}  {step.point.title}")
+        self._last = what

@@ -38,10 +38,17 @@ _KEYS = {
 
 
 def report_from_run(
-    run: Run, protocol: Mapping[str, Any], fingerprint: Mapping[str, Any], invalid_reasons: list[str]
+    run: Run,
+    protocol: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    instrument: Instrument,
+    invalid_reasons: list[str],
 ) -> Report:
-    """Put a run into the shape of report.json."""
-    results = [_result(measured) for measured in run.measured]
+    """Put a run into the shape of report.json; `instrument` is what the roofline says of it."""
+    results = [
+        {**_result(measured, instrument.interpreter_bytes), **found}
+        for measured, found in zip(run.measured, instrument.findings, strict=True)
+    ]
     report = {
         "schema_version": SCHEMA_VERSION,
         "valid": not invalid_reasons,
@@ -55,7 +62,8 @@ def report_from_run(
         },
         "fingerprint": dict(fingerprint),
         "reference_kernel": {"name": REFERENCE_NAME, "round_medians_s": run.reference.round_medians_s},
-        "roofline": None,
+        "roofline": instrument.roofline,
+        "words": instrument.words,
         "results": results,
     }
     return sealed(report)

@@ -1,7 +1,8 @@
 """The run itself: all points in turn, round after round, so that drift of the machine hits all alike.
 
 Only one worker runs at any time. The order is shuffled each round, from a fixed seed, so that no engine always follows
-the same neighbour.
+the same neighbour. What is not timed against others (the search for a server's rate, the profile of the layers, MLPerf's
+LoadGen) is done before and after the rounds, worker by worker.
 """
 
 from __future__ import annotations
@@ -12,14 +13,36 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from edgeline_bench import procfs
+from edgeline.errors import InputError
+from edgeline_bench import health, procfs
 from edgeline_bench.points import Point, reference_point
 from edgeline_bench.worker_handle import WorkerHandle
 
 _REFERENCE_SLOT_S = 0.1
 _SHUFFLE_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loadgen:
+    """What MLPerf's LoadGen is asked for: where its logs go, and seconds that shorten its own 600 (None: they stay)."""
+
+    folder: Path
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run goes. `profile_s` (None: no layers) is for each worker; `search_s` and `latency_bound_s` are server's."""
+
+    rounds: int
+    slot_s: float
+    profile_s: float | None = None
+    search_s: float = 120.0
+    latency_bound_s: float | None = None
+    loadgen: Loadgen | None = None
 
 
 @dataclass(slots=True)
@@ -29,65 +52,169 @@ class Measured:
     point: Point
     ready: dict[str, Any]
     rounds_s: list[list[float]] = field(default_factory=list)
-    calls: int = 0
+    queries: int = 0
+    samples: int = 0
     elapsed_s: float = 0.0
+    clock_overheads_s: list[float] = field(default_factory=list)
+    joules_per_call: list[float] = field(default_factory=list)
     memory_bytes: dict[str, int] | None = None
+    busy_threads: int = 0
+    server: dict[str, Any] | None = None
+    profile: dict[str, Any] | None = None
+    mlperf: dict[str, Any] | None = None
 
     @property
     def round_medians_s(self) -> list[float]:
         """The median sample of each round."""
         return [statistics.median(samples) for samples in self.rounds_s]
 
+    def add(self, answer: dict[str, Any]) -> None:
+        """Take in what a worker says of a turn."""
+        self.rounds_s.append(answer["samples_s"])
+        self.queries += answer["queries"]
+        self.samples += answer["queries"] * answer["samples_per_query"]
+        self.elapsed_s += answer["elapsed_s"]
+        self.clock_overheads_s.append(answer["clock_overhead_s"])
+        if answer["joules_per_call"] is not None:
+            self.joules_per_call.append(answer["joules_per_call"])
+        self.memory_bytes = answer["memory_bytes"]
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A whole run: the points, the reference kernel, and the CPU share (0 to 1) that other processes took meanwhile."""
+    """A whole run: the points, the reference kernel, and how the machine was.
+
+    `foreign_load` is the CPU share (0 to 1 and more, 1 being a core) that other processes took meanwhile; `before` and
+    `after` are the processor's state after the first and the last round.
+    """
 
     measured: list[Measured]
     reference: Measured
     foreign_load: float | None
     elapsed_s: float
+    before: health.MachineState
+    after: health.MachineState
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Sent before each start (`round` 0) and each turn of a worker."""
+    """Sent before each start, search, turn, profile and LoadGen of a worker; `what` says which."""
 
-    round: int
-    rounds: int
+    what: str
     point: Point
     done: int
     total: int
 
 
-def run_rounds(points: Sequence[Point], rounds: int, slot_s: float, report: Callable[[Step], None]) -> Run:
+_Workers = list[tuple[WorkerHandle, Measured]]
+
+
+def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], None]) -> Run:
     """Start a worker per point, give each one slot in every round, and return what they measured.
 
     Raises what a worker raised. However it ends, no worker is left.
     """
     reference = reference_point(points[0].pinned)
     everyone = [*points, reference]
-    total = len(everyone) * (rounds + 1)
-    shuffled = random.Random(_SHUFFLE_SEED)
+    steps = _Steps(report, len(everyone) * (plan.rounds + 1) + _extras(points, plan))
     with contextlib.ExitStack() as stack:
-        workers: list[tuple[WorkerHandle, Measured]] = []
+        workers: _Workers = []
         for point in everyone:
-            report(Step(0, rounds, point, len(workers), total))
+            steps.next("starting", point)
             worker = stack.enter_context(WorkerHandle(point))
             workers.append((worker, Measured(point, worker.ready)))
+        _search_rates(workers, plan, steps)
         load = _Load([worker.pid for worker, _ in workers])
-        for index in range(rounds):
+        threads = [health.thread_seconds(worker.pid) for worker, _ in workers]
+        shuffled = random.Random(_SHUFFLE_SEED)
+        states: list[health.MachineState] = []
+        for index in range(plan.rounds):
             order = workers[:]
             shuffled.shuffle(order)
-            for turn, (worker, measured) in enumerate(order):
-                report(Step(index + 1, rounds, measured.point, len(everyone) * (index + 1) + turn, total))
-                answer = worker.ask(_REFERENCE_SLOT_S if measured.point is reference else slot_s)
-                measured.rounds_s.append(answer["samples_s"])
-                measured.calls += answer["calls"]
-                measured.elapsed_s += answer["elapsed_s"]
-                measured.memory_bytes = answer["memory_bytes"]
+            for worker, measured in order:
+                point = measured.point
+                steps.next(f"round {index + 1}/{plan.rounds}", point)
+                slot_s = _REFERENCE_SLOT_S if point is reference else plan.slot_s
+                rate_per_s = (measured.server or {}).get("rate_per_s")
+                measured.add(worker.ask("turn", slot_s=slot_s, seed=index, rate_per_s=rate_per_s))
+            states.append(health.machine_state())
         foreign_load, elapsed_s = load.foreign()
-    return Run([m for _, m in workers[:-1]], workers[-1][1], foreign_load, elapsed_s)
+        for (worker, measured), before in zip(workers, threads, strict=True):
+            after = health.thread_seconds(worker.pid)
+            measured.busy_threads = health.busy_threads(before, after, measured.elapsed_s)
+        _profile_layers(workers, plan, steps)
+        _run_loadgen(workers, plan, steps)
+    measured_points, of_reference = [m for _, m in workers[:-1]], workers[-1][1]
+    return Run(measured_points, of_reference, foreign_load, elapsed_s, states[0], states[-1])
+
+
+class _Steps:
+    """Counts the steps and sends them on."""
+
+    def __init__(self, report: Callable[[Step], None], total: int) -> None:
+        self._report, self._total, self._done = report, total, 0
+
+    def next(self, what: str, point: Point) -> None:
+        self._report(Step(what, point, self._done, self._total))
+        self._done += 1
+
+
+def _extras(points: Sequence[Point], plan: Plan) -> int:
+    searches = sum(_wants_search(point) for point in points)
+    profiles = 0 if plan.profile_s is None else sum(_wants_profile(point) for point in points)
+    return searches + profiles + (len(points) if plan.loadgen else 0)
+
+
+def _wants_search(point: Point) -> bool:
+    return point.scenario == "server" and point.rate_per_s is None
+
+
+def _wants_profile(point: Point) -> bool:
+    return point.scenario == "single-stream"
+
+
+def _search_rates(workers: _Workers, plan: Plan, steps: _Steps) -> None:
+    """Find each server's rate, unless it was given. Raises InputError where no rate holds the bound."""
+    for worker, measured in workers:
+        point = measured.point
+        if point.scenario != "server":
+            continue
+        if not _wants_search(point):
+            measured.server = {"rate_per_s": point.rate_per_s, "latency_bound_s": plan.latency_bound_s, "given": True}
+            continue
+        steps.next("rate", point)
+        found = worker.ask("search", latency_bound_s=plan.latency_bound_s, budget_s=plan.search_s)
+        if found["rate_per_s"] is None:
+            raise InputError(f"{point.title}: no rate holds its latency bound: {found['why']}: --latency-bound")
+        measured.server = {**found, "given": False}
+
+
+def _profile_layers(workers: _Workers, plan: Plan, steps: _Steps) -> None:
+    if plan.profile_s is None:
+        return
+    for worker, measured in workers:
+        if measured.point.host != "reference" and _wants_profile(measured.point):
+            steps.next("layers", measured.point)
+            measured.profile = worker.ask("profile", seconds=plan.profile_s)["profile"]
+
+
+def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
+    if plan.loadgen is None:
+        return
+    for worker, measured in workers[:-1]:
+        point = measured.point
+        steps.next("LoadGen", point)
+        log = plan.loadgen.folder / f"{point.engine}-{point.name}-{point.scenario}-{point.batch}"
+        request = {
+            "scenario": point.scenario,
+            "log": str(log),
+            "batch": point.batch,
+            "min_duration_s": plan.loadgen.seconds,
+            "min_queries": None if plan.loadgen.seconds is None else 1,
+            "rate_per_s": (measured.server or {}).get("rate_per_s"),
+            "latency_bound_s": plan.latency_bound_s,
+        }
+        measured.mlperf = worker.ask("loadgen", request=request)
 
 
 class _Load:

@@ -16,10 +16,15 @@ import os
 import signal
 import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edgeline_bench import clock, energy, nvml, procfs
 from edgeline_bench.slowdown import slowed
+
+if TYPE_CHECKING:
+    from edgeline_bench.engines import Call, Engine
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,32 +37,74 @@ def main() -> int:
     if spec["pinned"]:
         os.sched_setaffinity(0, spec["pinned"])
     try:
-        call, ready = _start(spec)
+        host, ready = _start(spec)
         _say(answers, {"ready": ready})
-        meter = energy.meter_for(spec["device"])
         for line in sys.stdin:
-            _say(answers, _turn(call, json.loads(line), meter))
+            order = json.loads(line)
+            _say(answers, _ORDERS[order.pop("do")](host, **order))
     except Exception as error:  # noqa: BLE001 - the parent raises it again, as what it is
         _say(answers, {"error": str(error) or type(error).__name__, "kind": _kind(error)})
         return 1
     return 0
 
 
-def _turn(call: Any, order: dict[str, Any], meter: energy.Meter | None) -> dict[str, Any]:
-    """Measure the engine for one turn."""
-    before = meter.read_j() if meter else None
-    slot = clock.measure(call, order["slot_s"])
-    used_j = meter.used_j(before, meter.read_j()) if meter else None
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Host:
+    """The engine, ready; `call` runs its batch once."""
+
+    spec: dict[str, Any]
+    engine: Engine
+    call: Call
+    meter: energy.Meter | None
+
+
+def _turn(host: _Host, slot_s: float, seed: int, rate_per_s: float | None) -> dict[str, Any]:
+    """Measure the engine for one turn of its scenario."""
+    from edgeline_bench import scenarios
+
+    setting = scenarios.Setting(host.spec["batch"], slot_s, seed, rate_per_s)
+    before = host.meter.read_j() if host.meter else None
+    turn = scenarios.scenario_from_name(host.spec["scenario"]).run(host.call, setting, None)
+    used_j = host.meter.used_j(before, host.meter.read_j()) if host.meter else None
+    calls = turn.queries * turn.samples_per_query / host.spec["batch"] + turn.warmup_calls
     memory = procfs.memory_of()
     return {
-        "samples_s": slot.samples_s,
-        "calls": slot.calls,
-        "elapsed_s": slot.elapsed_s,
-        "joules_per_call": None if used_j is None else used_j / (slot.calls + slot.warmup_calls),
-        "meter": meter and meter.source,
+        **dataclasses.asdict(turn),
+        "joules_per_call": None if used_j is None else used_j / calls,
         "memory_bytes": memory
         and {"peak": memory.peak, "anonymous": memory.anonymous, "file_backed": memory.file_backed},
     }
+
+
+def _search(host: _Host, latency_bound_s: float | None, budget_s: float) -> dict[str, Any]:
+    """Find the highest rate of queries that the engine serves within the bound."""
+    from edgeline_bench.scenarios.server import find_rate
+
+    return dataclasses.asdict(find_rate(host.call, latency_bound_s, budget_s))
+
+
+def _profile(host: _Host, seconds: float) -> dict[str, Any]:
+    """Take the time of each layer; null where the engine has no profiler here."""
+    profile = host.engine.profile(seconds)
+    return {"profile": profile and profile.to_record()}
+
+
+def _loadgen(host: _Host, request: dict[str, Any]) -> dict[str, Any]:
+    """Let MLPerf's LoadGen drive the engine."""
+    from edgeline_bench.scenarios.library import samples_from_artefact
+    from edgeline_bench.scenarios.loadgen import Request, run_loadgen
+
+    samples = samples_from_artefact(Path(host.spec["folder"]))
+    wanted = Request(**{**request, "log": Path(request["log"])})
+    return run_loadgen(host.engine.infer, samples, wanted)
+
+
+_ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "turn": _turn,
+    "search": _search,
+    "profile": _profile,
+    "loadgen": _loadgen,
+}
 
 
 def _kind(error: Exception) -> str:
@@ -71,8 +118,8 @@ def _kind(error: Exception) -> str:
     return "ResourceError" if isinstance(error, OSError | MemoryError) else "EdgelineError"
 
 
-def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Bring the engine up stage by stage; return its call and what each stage took."""
+def _start(spec: dict[str, Any]) -> tuple[_Host, dict[str, Any]]:
+    """Bring the engine up stage by stage; return it and what each stage took."""
     from edgeline_bench.engines import engine_from_spec
 
     engine = engine_from_spec(spec)
@@ -85,23 +132,22 @@ def _start(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     output = call()
     first, memory_first = time.monotonic(), procfs.memory_of()
     engine.check(output)
-    stages = {"import": memory_imported, "load": memory_loaded, "first": memory_first}
     if spec["slowdown"]:
         call = slowed(call, spec["slowdown"])
-    return call, {
-        "cold_start_s": {
-            "import": imported - spec["spawned_at"],
-            "load": loaded - imported,
-            "first": first - prepared,
-            "total": imported - spec["spawned_at"] + loaded - imported + first - prepared,
-        },
+    start_s = {"import": imported - spec["spawned_at"], "load": loaded - imported, "first": first - prepared}
+    stages = {"import": memory_imported, "load": memory_loaded, "first": memory_first}
+    meter = energy.meter_for(spec["device"])
+    ready = {
+        "cold_start_s": {**start_s, "total": sum(start_s.values())},
         "memory_bytes": {
             **{stage: memory and memory.resident for stage, memory in stages.items()},
             "stages": {stage: memory and dataclasses.asdict(memory) for stage, memory in stages.items()},
             "device": nvml.process_memory_bytes(os.getpid()) if spec["device"] == "cuda" else None,
         },
+        "meter": meter and meter.source,
         "clock_overhead_s": clock.overhead_s(),
     }
+    return _Host(spec, engine, call, meter), ready
 
 
 def _claim_stdout() -> TextIO:

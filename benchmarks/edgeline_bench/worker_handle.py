@@ -55,12 +55,12 @@ class WorkerHandle:
         """The process's number."""
         return self._process.pid
 
-    def ask(self, slot_s: float) -> dict[str, Any]:
-        """Let the worker run for one turn and return what it measured (edgeline_bench.worker)."""
+    def ask(self, order: str, **arguments: Any) -> dict[str, Any]:
+        """Let the worker carry out an order of edgeline_bench.worker and return its answer."""
         self._signal(signal.SIGCONT)
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"slot_s": slot_s}) + "\n")
+            self._process.stdin.write(json.dumps({"do": order, **arguments}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # the worker died: _answer says why
