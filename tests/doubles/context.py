@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tests.doubles.profiler import IProfiler, report_layers
 from tests.doubles.rtx import IRuntimeConfig
 from tests.doubles.values import DynamicShapesKernelSpecializationStrategy as Kernels
 from tests.doubles.values import ProfilingVerbosity, Severity, TensorIOMode
@@ -41,6 +42,7 @@ class IExecutionContext:
         self._flushed = False  # a plain run has followed the last change
         self._revision = 0
         self._user: int | None = None
+        self.profiler: IProfiler | None = None
         self.nvtx_verbosity = ProfilingVerbosity[engine._record.verbosity]
         self._world.born(self)
 
@@ -217,6 +219,8 @@ class Execution:
                 return
             answer = np.nextafter(result, np.inf, dtype=result.dtype) if fallback else result  # another last digit
             memory[:] = np.ascontiguousarray(answer).reshape(-1).view(np.uint8)
+        if context.profiler is not None:
+            report_layers(context.profiler, engine)
         world.executions.append((self.how, batch))
 
     def _runs_fallback(self, context: IExecutionContext, batch: int) -> bool:

@@ -18,6 +18,7 @@ from tests.doubles import builder, rtx, runtime, values
 from tests.doubles.context import IExecutionContext
 from tests.doubles.cudart import make_cudart
 from tests.doubles.inspector import EngineInspector
+from tests.doubles.profiler import IProfiler
 from tests.doubles.world import FLAVOURS, Faults, World
 
 GPU = Gpu(name="NVIDIA Double", compute_capability="8.9", driver="13.0", memory_bytes=1 << 30)
@@ -84,6 +85,7 @@ def names(world: World) -> dict[str, Any]:
         "ICudaEngine": _engine_class(world),
         "IExecutionContext": IExecutionContext,
         "EngineInspector": EngineInspector,
+        "IProfiler": IProfiler,
         "LayerInformationFormat": values.LayerInformationFormat,
         "IHostMemory": values.IHostMemory,
         "ILogger": values.ILogger,

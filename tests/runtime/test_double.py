@@ -144,7 +144,7 @@ def test_what_the_real_one_does_not_have_is_seen(real_rtx):
     assert differences(enum.IntEnum("Mode", {"INPUT": 2}), real_rtx.module.TensorIOMode) == ["INPUT: 2"]
     methods, attributes = surface(IExecutionContext)
     assert methods["set_tensor_address"] == ["name", "memory"]
-    assert attributes == {"active_optimization_profile", "nvtx_verbosity"}
+    assert attributes == {"active_optimization_profile", "nvtx_verbosity", "profiler"}
 
 
 @pytest.mark.parametrize("flavour", ["trt10", "trt11"])

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeline.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from edgeline_bench.layers.profile import LayerProfile
 
 Call = Callable[[], object]
 
@@ -31,6 +34,14 @@ class Engine(Protocol):
 
     def check(self, output: Any) -> None:
         """Raise InputError unless `output`, what the first call returned, is what the network must compute."""
+
+    def profile(self, seconds: float) -> LayerProfile:
+        """Return the time of each layer, measured in about so many seconds; after prepare().
+
+        It may load the network a second time: whoever reads the process's memory does so before. Raises
+        MissingCapabilityError where the engine has no profiler that edgeline can read.
+        """
+        ...
 
 
 ENGINES = {

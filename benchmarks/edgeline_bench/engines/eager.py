@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeline_bench.engines import Call
+
+if TYPE_CHECKING:
+    from edgeline_bench.layers.profile import LayerProfile
 
 
 class EagerEngine:
@@ -57,6 +60,7 @@ class EagerEngine:
             with inference_mode():
                 return network(batch)
 
+        self._call = call
         return call
 
     def check(self, output: Any) -> None:
@@ -64,3 +68,14 @@ class EagerEngine:
         from edgeline_bench.inputs import check_output
 
         check_output(Path(self._spec["folder"]), output.numpy())
+
+    def profile(self, seconds: float) -> LayerProfile:
+        """Return the time of each layer by torch.profiler, matched to the graph of the artefact."""
+        import onnx
+
+        from edgeline.artefact import GRAPH_FILE
+        from edgeline_bench.layers.graph import read_graph
+        from edgeline_bench.layers.torch_profile import profile_torch
+
+        graph = read_graph(onnx.load(Path(self._spec["folder"]) / GRAPH_FILE), self._spec["batch"])
+        return profile_torch(self._call, graph, seconds)

@@ -10,9 +10,13 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgeline.errors import MissingCapabilityError
 from edgeline_bench.engines import Call
+
+if TYPE_CHECKING:
+    from edgeline_bench.layers.profile import LayerProfile
 
 NAME = (
     "numpy-mix-1: matmul 192^3 float32, tanh of 16384 float32, 2000 turns of a Python loop; "
@@ -53,3 +57,7 @@ class ReferenceEngine:
 
     def check(self, output: Any) -> None:
         """Nothing to check."""
+
+    def profile(self, seconds: float) -> LayerProfile:
+        """Raise MissingCapabilityError: it has no layers."""
+        raise MissingCapabilityError(f"the reference kernel has no layers to profile for {seconds} s")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeline_bench.engines import Call
+
+if TYPE_CHECKING:
+    from edgeline_bench.layers.profile import LayerProfile
 
 
 class SessionEngine:
@@ -32,7 +35,7 @@ class SessionEngine:
         """Return Session.infer on the batch."""
         from edgeline_bench.inputs import batch_from_selftest
 
-        batch = batch_from_selftest(Path(self._spec["folder"]), self._spec["batch"])
+        batch = self._batch = batch_from_selftest(Path(self._spec["folder"]), self._spec["batch"])
         infer = self._session.infer
         return lambda: infer(batch)
 
@@ -41,3 +44,9 @@ class SessionEngine:
         from edgeline_bench.inputs import check_output
 
         check_output(Path(self._spec["folder"]), output)
+
+    def profile(self, seconds: float) -> LayerProfile:
+        """Return the time of each layer by the engine's own profiler."""
+        from edgeline_bench.layers.session_profile import profile_session
+
+        return profile_session(self._session, self._batch, seconds)

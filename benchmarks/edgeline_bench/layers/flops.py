@@ -48,7 +48,7 @@ def flops_of(graph: Graph, node: Node) -> int:
         return _PER_OUTPUT[node.operator] * output.size
     if node.operator in _PER_INPUT:
         return graph.tensor(node.inputs[0]).size
-    window = math.prod(attributes_of(node.proto).get("kernel_shape", ()))
+    window: int = math.prod(attributes_of(node.proto).get("kernel_shape", ()))
     if node.operator == "AveragePool":
         return window * output.size  # window - 1 additions and a division
     if node.operator == "MaxPool":

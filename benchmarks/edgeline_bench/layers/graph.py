@@ -203,7 +203,7 @@ def _inferred(model: onnx.ModelProto, batch: int) -> onnx.GraphProto:
 
 
 def _dtype(kind: int) -> str:
-    name = onnx.TensorProto.DataType.Name(kind)
+    name = str(onnx.TensorProto.DataType.Name(kind))
     return {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgeline_bench.layers.fusion import single_groups
-from edgeline_bench.layers.graph import SHAPE_ONLY, Graph
-from edgeline_bench.layers.work import stored
+from edgeline_bench.layers.graph import Graph
+from edgeline_bench.layers.work import group_work, kept
 
 
 def activation_bytes(graph: Graph, groups: Sequence[Iterable[str]] | None = None) -> int:
@@ -32,11 +32,11 @@ def activation_bytes(graph: Graph, groups: Sequence[Iterable[str]] | None = None
             if node.name not in names:
                 continue
             for name in node.inputs:
-                kept = _kept(graph, name)
-                if kept and not graph.is_constant(kept):
-                    last_reader[kept] = max(last_reader.get(kept, -1), index)
+                source = kept(graph, name)
+                if source and not graph.is_constant(source):
+                    last_reader[source] = max(last_reader.get(source, -1), index)
     for name in graph.outputs:
-        last_reader[_kept(graph, name)] = len(order)
+        last_reader[kept(graph, name)] = len(order)
     spans = [(producer_of.get(name, -1), last, graph.tensor(name).nbytes) for name, last in last_reader.items()]
     # A tensor that is written and read in one group alone is not kept at all.
     return max(
@@ -47,16 +47,4 @@ def activation_bytes(graph: Graph, groups: Sequence[Iterable[str]] | None = None
 
 def weights_bytes(graph: Graph) -> int:
     """Return the bytes of all weights, biases included, in their own dtypes; no shapes, scales or zero points."""
-    from edgeline_bench.layers.work import group_work
-
     return group_work(graph, graph.names).bytes_weights
-
-
-def _kept(graph: Graph, name: str) -> str:
-    """Follow a tensor back through fused DequantizeLinear and through what only gives it another shape."""
-    while True:
-        name = stored(graph, name)
-        producer = graph.producers.get(name)
-        if producer is None or producer.operator not in SHAPE_ONLY:
-            return name
-        name = producer.inputs[0]

@@ -63,7 +63,7 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
         cover = _between(original, tensor, stop, taken)
         if not _plausible(node, cover):
             lost.add(index)
-            cover = ()
+            cover = []
         taken.update(found.name for found in cover)
         behind[node.output[0]] = tensor
         # Further outputs (of a Split, say) keep their names.

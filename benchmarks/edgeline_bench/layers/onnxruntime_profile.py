@@ -5,6 +5,7 @@ Its times are whole microseconds. Kernels on a GPU are timed where they are laun
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import tempfile
@@ -56,7 +57,7 @@ def profile_onnxruntime(
     Raises EdgelineError when the profile cannot be read.
     """
     with tempfile.TemporaryDirectory() as name:
-        with _ProfiledSession(session.artefact, session.threads, Path(name)) as profiled:
+        with contextlib.closing(_ProfiledSession(session.artefact, session.threads, Path(name))) as profiled:
 
             def repeat(calls: int) -> None:
                 for _ in range(calls):
@@ -103,5 +104,3 @@ def kernels_from_profile(times_s: Mapping[str, float], matches: Sequence[Match])
 
 def _unnamed(operator: str, left: Iterable[str]) -> str | None:
     return next((name for name in left if name.rpartition("_")[0] == operator and name[-1].isdigit()), None)
-
-

@@ -7,14 +7,13 @@ elsewhere; nothing is measured here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from edgeline_bench.layers.fusion import canonical_groups
 from edgeline_bench.layers.graph import Graph
 from edgeline_bench.layers.memory import activation_bytes, weights_bytes
-from edgeline_bench.layers.work import Work, group_works
+from edgeline_bench.layers.work import Work, group_works, precision_of
 
 COLD_LEVEL = "DRAM"
 
@@ -79,18 +78,19 @@ def roof_of(work: Work, weights: str, precision: str, threads: int, ceilings: Ce
     return _roof(work, levels, precision, threads, ceilings)
 
 
-def speed_of_light(
-    graph: Graph, precisions: Sequence[str], threads: int, ceilings: Ceilings, groups: Sequence[Sequence[str]]
-) -> SpeedOfLight:
-    """Return the sum over fused `groups` of max(operations / peak, bytes / bandwidth), warm and cold.
+def speed_of_light(graph: Graph, arithmetic: str, threads: int, ceilings: Ceilings) -> SpeedOfLight:
+    """Return the sum over canonical fused groups of max(operations / peak, bytes / bandwidth), warm and cold.
 
-    `precisions` is the arithmetic of each group. Cold, every byte comes from DRAM.
+    Cold, every byte comes from DRAM.
     """
     level = weights_level(graph, threads, ceilings)
+    cold = Levels(COLD_LEVEL, COLD_LEVEL)
+    groups = canonical_groups(graph)
     warm_s = cold_s = 0.0
-    for work, precision in zip(group_works(graph, groups), precisions, strict=True):
+    for group, work in zip(groups, group_works(graph, groups), strict=True):
+        precision = precision_of(graph, group, arithmetic)
         warm_s += roof_of(work, level, precision, threads, ceilings).time_s
-        cold_s += _roof(work, Levels(COLD_LEVEL, COLD_LEVEL), precision, threads, ceilings).time_s
+        cold_s += _roof(work, cold, precision, threads, ceilings).time_s
     return SpeedOfLight(warm_s, cold_s)
 
 

@@ -88,9 +88,7 @@ def _common(kinds: Sequence[str], nodes: Sequence[Node]) -> list[tuple[int, int]
     for i in reversed(range(len(kinds))):
         for j in reversed(range(len(nodes))):
             longest[i][j] = (
-                longest[i + 1][j + 1] + 1
-                if _alike(kinds[i], nodes[j])
-                else max(longest[i + 1][j], longest[i][j + 1])
+                longest[i + 1][j + 1] + 1 if _alike(kinds[i], nodes[j]) else max(longest[i + 1][j], longest[i][j + 1])
             )
     pairs, i, j = [], 0, 0
     while i < len(kinds) and j < len(nodes):

@@ -88,9 +88,10 @@ def _winograd_nodes(call: Callable[[], object], view: Graph) -> set[str]:
     """
     import torch
 
-    if not torch.backends.mkldnn.is_available():
+    onednn: Any = torch.backends.mkldnn  # its functions carry no types
+    if not onednn.is_available():
         return set()
-    with _captured_stdout() as text, torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+    with _captured_stdout() as text, onednn.verbose(onednn.VERBOSE_ON):
         call()
     found = {
         (int(channels), int(height), int(kernel))
