@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -17,9 +18,13 @@ from edgeline.artefact import Artefact, open_artefact
 from edgeline.backends import ENGINES, choose_engine
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, ResourceError
+from edgeline_bench.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from edgeline_bench.report import Report
+
+_DAY_S = 86_400
+_PROFILE_S = 2.0  # for the time per layer of each row
 
 EPILOG = """examples:
   benchmark-model artifacts/lenet-mnist-10k.fp32.onnx
@@ -60,8 +65,21 @@ def _parser() -> argparse.ArgumentParser:
         "--factory", metavar="NAME", help="the baseline of a factory's artefact: package.module:factory"
     )
     parser.add_argument(
-        "--mode", choices=("quick",), default="quick", help="quick: about --seconds a point, our own clock"
-    )
+        "--mode", choices=("quick", "mlperf"), default="quick",
+        help="quick: about --seconds a point, our own clock; mlperf: MLPerf's LoadGen after that, by its own rules (600 s "
+        "a point)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scenario", type=_scenarios, default=("single-stream",), metavar="NAME,NAME",
+        help=f"{', '.join(SCENARIOS)}, or all (default: single-stream)",
+    )  # fmt: skip
+    parser.add_argument("--server-qps", type=_positive, metavar="N", help="queries a second for the server scenario "
+                        "(default: the highest rate that holds the latency bound is searched for)")  # fmt: skip
+    parser.add_argument("--latency-bound", type=_positive, metavar="S", help="seconds within which 99 %% of a server's "
+                        "queries must be answered (default: ten times the engine's median, at least 0.01)")  # fmt: skip
+    parser.add_argument("--mlperf-seconds", type=_seconds, metavar="S", help="shorten LoadGen's 600 s; its record is then "
+                        "stamped non-compliant")  # fmt: skip
+    parser.add_argument("--no-roofline", action="store_true", help="measure no ceilings and no time per layer")
     parser.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="S", help="time for each engine at each batch size"
     )
@@ -85,13 +103,33 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def _seconds(text: str) -> float:
+    expected = "seconds above 0 and below a day"
+    value = _above_zero(text, expected)
+    if value >= _DAY_S:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
+    return value
+
+
+def _positive(text: str) -> float:
+    return _above_zero(text, "a number above 0")
+
+
+def _above_zero(text: str, expected: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 86_400:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0 and below a day, got '{text}'")
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
     return value
+
+
+def _scenarios(text: str) -> tuple[str, ...]:
+    names = tuple(SCENARIOS) if text == "all" else tuple(dict.fromkeys(text.split(",")))
+    unknown = next((name for name in names if name not in SCENARIOS), None)
+    if unknown is not None:
+        raise argparse.ArgumentTypeError(f"unknown scenario '{unknown}'; known: {', '.join(SCENARIOS)}, all")
+    return names
 
 
 def _body(args: argparse.Namespace) -> None:
@@ -102,9 +140,10 @@ def _body(args: argparse.Namespace) -> None:
     out: Path = args.out or _new_report_path(artefacts[0])
     if out.suffix != ".json":
         raise InputError(f"--out names the JSON report, so it ends in .json, unlike {out}")
+    _check_options(args)
     _need_packages(args.baseline)
     _check_writable(out)
-    report = _measure(args, artefacts)
+    report = _measure(args, artefacts, out)
     _write(out, report)
     _print(out, report, args.json)
 
@@ -132,19 +171,23 @@ def _check_engines(artefacts: Sequence[Artefact], asked: str | None) -> None:
             note(f"{artefact.name}: ONNX Runtime computes it in float32 here: its time is no {manifest.precision} time")
 
 
-def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
+def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path) -> Report:
     with interrupts.held():
         from edgeline_bench.fingerprint import fingerprint
         from edgeline_bench.points import PointOptions, baseline_points, points_of_artefact
         from edgeline_bench.progress import StepPrinter
         from edgeline_bench.report import report_from_run
-        from edgeline_bench.rounds import run_rounds
+        from edgeline_bench.roofline import measure
+        from edgeline_bench.rounds import Loadgen, Plan, run_rounds
         from edgeline_bench.validity import invalid_reasons, reasons_beforehand
 
     pinned = _choose_cores(args.pin, args.threads)
     machine = fingerprint()
     batches = args.batch or _default_batches(artefacts)
-    options = PointOptions(batches, args.threads, pinned, args.weights, args.factory, args.engine, args.slowdown)
+    options = PointOptions(
+        batches, args.threads, pinned, args.weights, args.factory, args.engine, args.scenario, args.server_qps,
+        args.slowdown,
+    )  # fmt: skip
     cores = len(pinned) or machine["usable_cores"]
     points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
     device = "cuda" if any(point.device == "cuda" for point in points) else "cpu"
@@ -153,13 +196,38 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact]) -> Report:
     slot_s = args.seconds / args.rounds
     for reason in reasons_beforehand(args.rounds, args.threads, cores):
         note(f"this report will be INVALID: {reason}")
+    plan = Plan(
+        rounds=args.rounds,
+        slot_s=slot_s,
+        profile_s=None if args.no_roofline else _PROFILE_S,
+        latency_bound_s=args.latency_bound,
+        loadgen=Loadgen(out.with_suffix(".mlperf"), args.mlperf_seconds) if args.mode == "mlperf" else None,
+    )
+    ceilings = None if args.no_roofline else measure_ceilings(device, args.threads, pinned)
     with StepPrinter() as progress:
-        run = run_rounds(points, args.rounds, slot_s, progress)
+        run = run_rounds(points, plan, progress)
+    reasons = invalid_reasons(run, args.threads, cores, machine["load_average"])
+    if ceilings is not None:
+        ceilings, changed = remeasured(ceilings)
+        reasons += changed
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
-        "batches": list(batches), "device": device, "slowdown": args.slowdown,
+        "batches": list(batches), "device": device, "scenarios": list(args.scenario),
+        "server_qps": args.server_qps, "latency_bound_s": args.latency_bound, "slowdown": args.slowdown,
     }  # fmt: skip
-    return report_from_run(run, protocol, machine, invalid_reasons(run, args.threads, cores))
+    return report_from_run(run, protocol, machine, ceilings, reasons)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that would be ignored."""
+    server = "server" in args.scenario
+    for option, applies, where in (
+        ("server_qps", server, "--scenario server"),
+        ("latency_bound", server, "--scenario server"),
+        ("mlperf_seconds", args.mode == "mlperf", "--mode mlperf"),
+    ):
+        if getattr(args, option) is not None and not applies:
+            raise InputError(f"--{option.replace('_', '-')} is for {where}; leave it out, or add that")
 
 
 def _default_batches(artefacts: Sequence[Artefact]) -> tuple[int, ...]:

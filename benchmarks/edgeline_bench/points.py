@@ -42,7 +42,6 @@ class Point:
     graph_sha256: str = ""
     accuracy: float | None = None
     artefact_bytes: int | None = None
-    weights_bytes: int | None = None
     source_key: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
     scenario: str = "single-stream"
@@ -131,7 +130,6 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             graph_sha256=manifest.files[GRAPH_FILE].sha256,
             accuracy=manifest.verification.get("accuracy_exported"),
             artefact_bytes=artefact.total_bytes,
-            weights_bytes=weights_bytes_of(artefact),
             source_key=source_key(artefact),
             scenario=scenario,
             rate_per_s=options.rate_per_s,
@@ -188,7 +186,6 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                     graph_sha256=manifest.files[GRAPH_FILE].sha256,
                     accuracy=manifest.verification.get("accuracy_reference"),
                     artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
-                    weights_bytes=weights_bytes_of(artefact),
                     source=source,
                     source_key=key,
                     scenario=scenario,
@@ -203,14 +200,6 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
 def source_key(artefact: Artefact) -> str:
     """Return what two artefacts share when they are forms of the same network: its weights, else its graph."""
     return str(artefact.manifest.source["weights_sha256"] or artefact.manifest.files[GRAPH_FILE].sha256)
-
-
-def weights_bytes_of(artefact: Artefact) -> int:
-    """Return the bytes of all constants in the artefact's graph, in their own dtypes."""
-    import onnx
-
-    graph = onnx.load(artefact.file(GRAPH_FILE)).graph
-    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
 
 
 def reference_point(pinned: tuple[int, ...]) -> Point:

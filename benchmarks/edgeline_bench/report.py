@@ -10,19 +10,25 @@ import itertools
 import json
 import statistics
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgeline.errors import InputError
 from edgeline.files import write_atomically
 from edgeline.version import __version__
-from edgeline_bench.percentiles import percentile_s
+from edgeline_bench import energy, procfs
 from edgeline_bench.checksums import report_sha256, samples_sha256, sealed
 from edgeline_bench.engines.reference import NAME as REFERENCE_NAME
+from edgeline_bench.findings import findings_of, layer_reasons
+from edgeline_bench.percentiles import percentile_name, percentile_s
 from edgeline_bench.report_versions import SCHEMA_VERSION, is_known, upgrade
+from edgeline_bench.roofline.ceilings import Ceilings
 from edgeline_bench.rounds import Measured, Run
+from edgeline_bench.words import answers_of
 
 Report = dict[str, Any]
+_PERCENTS = (50, 90, 95, 99, 99.9)
 
 # What readers rely on, by section; "" is the report itself.
 _KEYS = {
@@ -41,18 +47,20 @@ def report_from_run(
     run: Run,
     protocol: Mapping[str, Any],
     fingerprint: Mapping[str, Any],
-    instrument: Instrument,
+    ceilings: Ceilings | None,
     invalid_reasons: list[str],
 ) -> Report:
-    """Put a run into the shape of report.json; `instrument` is what the roofline says of it."""
+    """Put a run into the shape of report.json; `ceilings` are of the machine that it ran on, None when not measured."""
+    interpreter = procfs.memory_of_interpreter()
+    findings = findings_of(run.measured, ceilings)
     results = [
-        {**_result(measured, instrument.interpreter_bytes), **found}
-        for measured, found in zip(run.measured, instrument.findings, strict=True)
+        _result(measured, found, interpreter) for measured, found in zip(run.measured, findings, strict=True)
     ]
+    reasons = [*invalid_reasons, *layer_reasons(results)]
     report = {
         "schema_version": SCHEMA_VERSION,
-        "valid": not invalid_reasons,
-        "invalid_reasons": invalid_reasons,
+        "valid": not reasons,
+        "invalid_reasons": reasons,
         "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "protocol": {
             **protocol,
@@ -62,17 +70,24 @@ def report_from_run(
         },
         "fingerprint": dict(fingerprint),
         "reference_kernel": {"name": REFERENCE_NAME, "round_medians_s": run.reference.round_medians_s},
-        "roofline": instrument.roofline,
-        "words": instrument.words,
+        "roofline": ceilings and ceilings.to_record(),
+        "words": answers_of(results, ceilings),
         "results": results,
     }
     return sealed(report)
 
 
-def _result(measured: Measured) -> dict[str, Any]:
+def _result(measured: Measured, found: Mapping[str, Any], interpreter: procfs.Memory | None) -> dict[str, Any]:
     point = measured.point
     samples = [sample for samples in measured.rounds_s for sample in samples]
     ready = measured.ready
+    memory = {
+        "interpreter": interpreter and interpreter.resident,
+        **ready["memory_bytes"],
+        "stages": {"interpreter": interpreter and asdict(interpreter), **ready["memory_bytes"]["stages"]},
+        **(measured.memory_bytes or dict.fromkeys(("peak", "anonymous", "file_backed"))),
+        **found["memory"],
+    }
     return {
         "engine": point.engine,
         "artefact": point.name,
@@ -80,30 +95,44 @@ def _result(measured: Measured) -> dict[str, Any]:
         "source": point.source_key,
         "precision": point.precision,
         "arithmetic": point.arithmetic,
-        "scenario": "single-stream",
+        "scenario": point.scenario,
         "batch": point.batch,
         "threads": point.threads,
         "device": point.device,
-        "latency_s": {f"p{percent}": percentile_s(samples, percent) for percent in (50, 90, 99)},
-        "throughput_per_s": point.batch * measured.calls / measured.elapsed_s,
-        "calls": measured.calls,
+        "latency_s": {percentile_name(percent): percentile_s(samples, percent) for percent in _PERCENTS},
+        "clock_overhead_s": statistics.median(measured.clock_overheads_s),
+        "throughput_per_s": measured.samples / measured.elapsed_s,
+        "queries": measured.queries,
+        "server": measured.server,
+        "mlperf": measured.mlperf,
+        "busy_threads": measured.busy_threads,
         "round_medians_s": measured.round_medians_s,
         "samples_s": samples,
         "samples_per_round": [len(samples) for samples in measured.rounds_s],
         "cold_start_s": ready["cold_start_s"],
-        "memory_bytes": {
-            **ready["memory_bytes"],
-            **(measured.memory_bytes or dict.fromkeys(("peak", "anonymous", "file_backed"))),
-            "weights": point.weights_bytes,
-            "activations": None,
-        },
+        "memory_bytes": {**memory, "workspace": _workspace_bytes(memory)},
         "artefact_bytes": point.artefact_bytes,
         "accuracy": point.accuracy,
-        "layers": [],
-        "layer_profile": None,
-        "speed_of_light_s": None,
-        "energy": None,
+        "layers": found["layers"],
+        "layer_profile": found["layer_profile"],
+        "speed_of_light_s": found["speed_of_light_s"],
+        "energy": _energy(measured),
     }
+
+
+def _workspace_bytes(memory: Mapping[str, Any]) -> int | None:
+    """Return what the engine took from import to the first answer beyond the graph's weights and activations."""
+    if memory["import"] is None or memory["first"] is None:
+        return None
+    return max(0, int(memory["first"] - memory["import"] - memory["weights"] - memory["activations"]))
+
+
+def _energy(measured: Measured) -> dict[str, Any]:
+    """Return the median over rounds of the energy of one sample, idle power of the package or GPU included."""
+    if not measured.joules_per_call:
+        return {"source": None, "joules_per_inference": None, "why": energy.NOT_READABLE}
+    joules = statistics.median(measured.joules_per_call) / measured.point.batch
+    return {"source": measured.ready["meter"], "joules_per_inference": joules, "why": None}
 
 
 def write_report(path: Path, report: Report) -> None:

@@ -195,7 +195,7 @@ def _profile_layers(workers: _Workers, plan: Plan, steps: _Steps) -> None:
     for worker, measured in workers:
         if measured.point.host != "reference" and _wants_profile(measured.point):
             steps.next("layers", measured.point)
-            measured.profile = worker.ask("profile", seconds=plan.profile_s)["profile"]
+            measured.profile = worker.ask("profile", seconds=plan.profile_s)
 
 
 def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:

@@ -71,7 +71,7 @@ def _reference(network: list[Result]) -> Result | None:
 def _shares(layers: Sequence[Mapping[str, Any]], key: str) -> list[tuple[str, float]]:
     """Return each layer's name and share of the sum of `key`, largest first."""
     total = sum(layer[key] for layer in layers)
-    shares = [(layer["name"], layer[key] / total) for layer in layers] if total else []
+    shares = [(layer["label"], layer[key] / total) for layer in layers] if total else []
     return sorted(shares, key=lambda pair: -pair[1])
 
 
@@ -121,7 +121,7 @@ def _bounds_text(network: list[Result]) -> str:
             layers = next(r for r in rows if r["batch"] == chosen)["layers"]
             groups: dict[str, list[str]] = {}
             for layer in layers:
-                groups.setdefault(_bound_of(layer), []).append(layer["name"])
+                groups.setdefault(_bound_of(layer), []).append(layer["label"])
             parts = [f"{', '.join(names)} by {bound}" for bound, names in sorted(groups.items())]
             texts.append(f"{name}, batch {chosen}: {'; '.join(parts)}.")
     return " ".join(texts)

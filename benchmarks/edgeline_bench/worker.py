@@ -84,9 +84,13 @@ def _search(host: _Host, latency_bound_s: float | None, budget_s: float) -> dict
 
 
 def _profile(host: _Host, seconds: float) -> dict[str, Any]:
-    """Take the time of each layer; null where the engine has no profiler here."""
-    profile = host.engine.profile(seconds)
-    return {"profile": profile and profile.to_record()}
+    """Take the time of each layer, or say why it cannot be told."""
+    from edgeline.errors import EdgelineError
+
+    try:
+        return {"record": host.engine.profile(seconds).to_record(), "why": None}
+    except EdgelineError as error:
+        return {"record": None, "why": str(error)}
 
 
 def _loadgen(host: _Host, request: dict[str, Any]) -> dict[str, Any]:

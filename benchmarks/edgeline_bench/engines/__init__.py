@@ -35,6 +35,10 @@ class Engine(Protocol):
     def check(self, output: Any) -> None:
         """Raise InputError unless `output`, what the first call returned, is what the network must compute."""
 
+    def infer(self, samples: Any) -> Any:
+        """Run any number of samples, float32 [n, ...] -> float32 [n, ...] numpy arrays; what LoadGen calls."""
+        ...
+
     def profile(self, seconds: float) -> LayerProfile:
         """Return the time of each layer, measured in about so many seconds; after prepare().
 

@@ -69,6 +69,13 @@ class EagerEngine:
 
         check_output(Path(self._spec["folder"]), output.numpy())
 
+    def infer(self, samples: Any) -> Any:
+        """Run samples through the module, numpy in and numpy out."""
+        import torch
+
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(samples)).numpy()
+
     def profile(self, seconds: float) -> LayerProfile:
         """Return the time of each layer by torch.profiler, matched to the graph of the artefact."""
         import onnx

@@ -58,6 +58,10 @@ class ReferenceEngine:
     def check(self, output: Any) -> None:
         """Nothing to check."""
 
+    def infer(self, samples: Any) -> Any:
+        """Raise MissingCapabilityError: it is no network."""
+        raise MissingCapabilityError(f"the reference kernel is no network for {len(samples)} samples")
+
     def profile(self, seconds: float) -> LayerProfile:
         """Raise MissingCapabilityError: it has no layers."""
         raise MissingCapabilityError(f"the reference kernel has no layers to profile for {seconds} s")

@@ -45,6 +45,10 @@ class SessionEngine:
 
         check_output(Path(self._spec["folder"]), output)
 
+    def infer(self, samples: Any) -> Any:
+        """Run samples through Session.infer_all."""
+        return self._session.infer_all(samples)
+
     def profile(self, seconds: float) -> LayerProfile:
         """Return the time of each layer by the engine's own profiler."""
         from edgeline_bench.layers.session_profile import profile_session
