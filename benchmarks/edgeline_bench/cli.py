@@ -177,7 +177,9 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
         from edgeline_bench.points import PointOptions, baseline_points, points_of_artefact
         from edgeline_bench.progress import StepPrinter
         from edgeline_bench.report import report_from_run
-        from edgeline_bench.roofline import measure
+        from edgeline_bench.roofline.ceilings import stability_reasons
+        from edgeline_bench.roofline.gpu_probe import measure_cuda_ceilings
+        from edgeline_bench.roofline.measure import measure_ceilings, remeasure
         from edgeline_bench.rounds import Loadgen, Plan, run_rounds
         from edgeline_bench.validity import invalid_reasons, reasons_beforehand
 
@@ -203,13 +205,18 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
         latency_bound_s=args.latency_bound,
         loadgen=Loadgen(out.with_suffix(".mlperf"), args.mlperf_seconds) if args.mode == "mlperf" else None,
     )
-    ceilings = None if args.no_roofline else measure_ceilings(device, args.threads, pinned)
+    ceilings = None
+    if not args.no_roofline:
+        note("measuring what this machine can do at most")
+        ceilings = measure_cuda_ceilings() if device == "cuda" else measure_ceilings(args.threads, pinned)
     with StepPrinter() as progress:
         run = run_rounds(points, plan, progress)
     reasons = invalid_reasons(run, args.threads, cores, machine["load_average"])
     if ceilings is not None:
-        ceilings, changed = remeasured(ceilings)
-        reasons += changed
+        note("measuring it again")
+        again = remeasure(ceilings)
+        reasons += stability_reasons(ceilings.figures(), again)
+        ceilings = ceilings.after(again)
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
         "batches": list(batches), "device": device, "scenarios": list(args.scenario),
@@ -284,8 +291,11 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
         brief = {**report, "results": [{k: v for k, v in r.items() if k != "samples_s"} for r in report["results"]]}
         print(json.dumps({"report": str(out), **brief}, indent=2))
         return
-    for table in (tables.latency_table(report), tables.start_table(report)):
-        print(tables.plain_text(table) + "\n")
+    for table in (tables.latency_table(report), tables.scenario_table(report), tables.start_table(report)):
+        if table.cells:
+            print(tables.plain_text(table) + "\n")
+    for answer in report["words"]:
+        print(f"{answer['question']}\n  {answer['answer']}\n")
     print(tables.verdict_line(report))
     print(f"report: {out} (and {out.with_suffix('.md').name}, {out.with_suffix('.html').name})")
 

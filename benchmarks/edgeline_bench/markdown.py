@@ -1,21 +1,30 @@
-"""The report as Markdown: the same tables as in the terminal, for a pull request or a wiki."""
+"""The report as Markdown: the page's words and tables, for a pull request or a wiki."""
 
 from __future__ import annotations
 
-from edgeline_bench import tables
+from edgeline_bench import instrument_tables, tables
 from edgeline_bench.report import Report
 
 
 def markdown_from_report(report: Report) -> str:
     """Return the whole report, without raw samples."""
+    found = [
+        tables.latency_table(report),
+        tables.scenario_table(report),
+        tables.start_table(report),
+        instrument_tables.memory_table(report),
+        instrument_tables.light_table(report),
+        *instrument_tables.layers_tables(report),
+        instrument_tables.ceilings_table(report),
+        tables.facts_table(report),
+    ]
     parts = [
         "# Edgeline benchmark",
         "",
         f"**{tables.verdict_line(report)}**",
         "",
         *(f"{line}\n" for line in tables.headlines(report)),
-        tables.markdown(tables.latency_table(report)),
-        tables.markdown(tables.start_table(report)),
-        tables.markdown(tables.facts_table(report)),
+        *(f"**{answer['question']}** {answer['answer']}\n" for answer in report.get("words") or ()),
+        *(tables.markdown(table) for table in found if table.cells),
     ]
     return "\n".join(parts)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeline_bench import figures, units
-from edgeline_bench.percentiles import MIN_SAMPLES
+from edgeline_bench.clock import FAST_CALL_S
+from edgeline_bench.percentiles import MIN_SAMPLES, percentile_name
 from edgeline_bench.report import Report
 
 
@@ -23,25 +24,20 @@ class Table:
 
 
 def latency_table(report: Report) -> Table:
-    """Latency percentiles, throughput and the ratio to eager at the same batch size."""
+    """Latency percentiles of single-stream, throughput and the ratio to eager at the same batch size."""
     heading = ("engine", "artefact", "batch", "p50", "p90", "p99", "throughput", "eager / this")
+    rows = [r for r in report["results"] if r["scenario"] == "single-stream"]
     cells = tuple(
         (
-            r["engine"], r["artefact"], str(r["batch"]),
-            *(units.seconds(r["latency_s"][key]) for key in ("p50", "p90", "p99")),
+            r["engine"], r["artefact"], str(r["batch"]), units.seconds(r["latency_s"]["p50"]) + _harness_text(r),
+            *(units.seconds(r["latency_s"][key]) for key in ("p90", "p99")),
             units.rate(r["throughput_per_s"]), _ratio_text(speedup(report, r)),
         )
-        for r in report["results"]
+        for r in rows
     )  # fmt: skip
-    withheld = sorted(
-        {
-            f"p{p} needs {n} calls"
-            for p, n in MIN_SAMPLES.items()
-            for r in report["results"]
-            if r["latency_s"].get(f"p{p}", 0) is None
-        }
-    )
-    notes = [f"Withheld (-): {', '.join(withheld)}."] if withheld else []
+    notes = [text for text in (_withheld_text(rows),) if text]
+    if any(_harness_text(r) for r in rows):
+        notes.append("In brackets: the share of the median that the clock and Python's call take, for calls below 50 us.")
     notes += [f"{name} is {precision} by its graph; here it was computed in {used}."
               for name, precision, used in dict.fromkeys(
                   (r["artefact"], r["precision"], arithmetic(r)) for r in report["results"]
@@ -50,6 +46,55 @@ def latency_table(report: Report) -> Table:
         notes.append("Rows on the GPU have no ratio to eager PyTorch, which ran on the CPU.")
     note = "\n".join(notes)
     return Table("Latency and throughput", heading, cells, 2, note)
+
+
+def scenario_table(report: Report) -> Table:
+    """The other scenarios: latency of a query, throughput, a server's rate, and what LoadGen said, where it was asked."""
+    heading = ("engine", "artefact", "scenario", "batch", "p50", "p90", "p99", "throughput", "server's limit", "LoadGen")
+    rows = [r for r in report["results"] if r["scenario"] != "single-stream" or r.get("mlperf")]
+    cells = tuple(
+        (
+            r["engine"], r["artefact"], r["scenario"], str(r["batch"]),
+            *(units.seconds(r["latency_s"][key]) if r["scenario"] != "offline" else "" for key in ("p50", "p90", "p99")),
+            units.rate(r["throughput_per_s"]), _server_text(r.get("server")), _mlperf_text(r.get("mlperf")),
+        )
+        for r in rows
+    )  # fmt: skip
+    notes = [text for text in (_withheld_text([r for r in rows if r["scenario"] != "offline"]),) if text]
+    notes += [f"{r['engine']} {r['artefact']} {r['scenario']}: LoadGen's run is not compliant with MLPerf's rules: "
+              f"{'; '.join(r['mlperf']['why_not_compliant'])}."
+              for r in rows if r.get("mlperf") and not r["mlperf"]["compliant"]]  # fmt: skip
+    return Table("Scenarios", heading, cells, 3, "\n".join(notes))
+
+
+def _server_text(server: dict[str, Any] | None) -> str:
+    if not server:
+        return ""
+    if server["given"]:
+        return f"asked for {units.rate(server['rate_per_s'])}"
+    found = f"{units.rate(server['rate_per_s'])} with p99 within {units.seconds(server['latency_bound_s'])}"
+    return found if server["resolved"] else f"at least {found}"
+
+
+def _mlperf_text(record: dict[str, Any] | None) -> str:
+    if not record:
+        return ""
+    stamp = "" if record["compliant"] else ", NON-COMPLIANT"
+    (name, value), *_ = record["metric"].items()
+    shown = units.rate(value) if name.endswith("per_s") else f"{name.removesuffix('_s')} {units.seconds(value)}"
+    return f"{'VALID' if record['valid'] else 'INVALID'}{stamp}: {shown}"
+
+
+def _withheld_text(rows: Sequence[dict[str, Any]]) -> str:
+    withheld = [p for p in (50, 90, 99) if any(r["latency_s"][percentile_name(p)] is None for r in rows)]
+    needs = ", ".join(f"p{p} needs {MIN_SAMPLES[p]} calls" for p in withheld)
+    return f"Withheld (-): {needs}." if needs else ""
+
+
+def _harness_text(result: dict[str, Any]) -> str:
+    """Say what share the harness has of a median that is short enough for it to matter."""
+    overhead, median = result.get("clock_overhead_s"), result["latency_s"]["p50"]
+    return f" ({overhead / median:.1%})" if overhead and median < FAST_CALL_S else ""
 
 
 def start_table(report: Report) -> Table:
@@ -61,13 +106,19 @@ def start_table(report: Report) -> Table:
         (
             r["engine"], r["artefact"], str(r["batch"]),
             *(units.seconds(r["cold_start_s"][key]) for key in ("import", "load", "first")),
-            units.seconds(sum(r["cold_start_s"].values())),
+            units.seconds(_start_s(r)),
             units.megabytes(r["memory_bytes"]["load"]), units.megabytes(r["memory_bytes"]["peak"]),
             units.megabytes(r["artefact_bytes"]), "-" if r["accuracy"] is None else f"{r['accuracy']:.4f}",
         )
         for r in report["results"]
     )  # fmt: skip
     return Table("Start, memory and size", heading, cells, 2, "Each row is a process of its own.")
+
+
+def _start_s(result: dict[str, Any]) -> float:
+    """Reports of schema 1 have no total."""
+    start = result["cold_start_s"]
+    return float(start["total"] if "total" in start else sum(start.values()))
 
 
 def facts_table(report: Report) -> Table:
@@ -100,7 +151,7 @@ def headlines(report: Report) -> list[str]:
     smallest = min(r["batch"] for r in report["results"])
     for result in report["results"]:
         ratio = speedup(report, result)
-        if ratio is not None and result["batch"] == smallest:
+        if ratio is not None and result["batch"] == smallest and result["scenario"] == "single-stream":
             lines.append(
                 f"{result['artefact']} on {result['engine']} answers in {units.seconds(result['latency_s']['p50'])} "
                 f"(median, batch {smallest}): {ratio:.1f} times as fast as eager PyTorch "

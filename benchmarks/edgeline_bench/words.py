@@ -185,12 +185,12 @@ def _int8_text(network: list[Result], ceilings: Ceilings | None) -> str:
                 f"It takes {units.seconds(narrow['latency_s']['p50'])}; this machine could do it in {units.seconds(light)}."
             )
         return text
-    return _int8_estimate(_reference(network), ceilings)
+    return _int8_estimate(wide or _reference(network), ceilings)
 
 
 def _int8_estimate(row: Result | None, ceilings: Ceilings | None) -> str:
     """Return what int8 could reach at best, from the float network's groups: a quarter of the bytes, int8's peak."""
-    if row is None or ceilings is None or row["precision"] != "fp32" or row["device"] != "cpu":
+    if row is None or ceilings is None or not row["layers"] or (row["precision"], row["device"]) != ("fp32", "cpu"):
         return ""
     threads = row["threads"]
     bandwidth: Callable[[str], float] = lambda level: ceilings.bandwidth(level, threads)  # noqa: E731

@@ -39,6 +39,11 @@ class Ceilings:
     stability: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether these are a GPU's."""
+        return self.method == _CUDA
+
     def peak(self, precision: str, threads: int) -> float:
         """Return the peak operations/s in a precision, or in the one that stands in for it (`stand_in`)."""
         by_threads = self.flops[self.stand_in(precision)[0]]
