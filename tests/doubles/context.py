@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tests.doubles.runtime import ICudaEngine
 
 
+EXECUTION_MS = 1.0  # of the device's own time
+
+
 class IExecutionContext:
     """A context. It changes (`revision`) by each call that sets something to another value than before."""
 
@@ -221,6 +224,7 @@ class Execution:
             memory[:] = np.ascontiguousarray(answer).reshape(-1).view(np.uint8)
         if context.profiler is not None:
             report_layers(context.profiler, engine)
+        world.device_ms += EXECUTION_MS
         world.executions.append((self.how, batch))
 
     def _runs_fallback(self, context: IExecutionContext, batch: int) -> bool:

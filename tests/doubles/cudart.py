@@ -14,21 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tests.doubles.events import EXTERNAL, Events, Handle, cudaError_t, cudaEvent_t, cudaStreamCaptureStatus
 from tests.doubles.world import DEVICES, POISON, World
-
-
-class cudaError_t(enum.IntEnum):
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorInsufficientDriver = 35
-    cudaErrorNoDevice = 100
-    cudaErrorInvalidDevice = 101
-    cudaErrorInvalidResourceHandle = 400
-    cudaErrorIllegalAddress = 700
-    cudaErrorStreamCaptureUnsupported = 900
-    cudaErrorStreamCaptureInvalidated = 901
-    cudaErrorStreamCaptureWrongThread = 908
 
 
 class cudaMemcpyKind(enum.IntEnum):
@@ -50,23 +37,15 @@ _WORDS = {
 }
 
 
-class _Handle:
-    def __init__(self, address: int) -> None:
-        self.address = address
-
-    def __int__(self) -> int:
-        return self.address
-
-
-class cudaStream_t(_Handle):
+class cudaStream_t(Handle):
     pass
 
 
-class cudaGraph_t(_Handle):
+class cudaGraph_t(Handle):
     pass
 
 
-class cudaGraphExec_t(_Handle):
+class cudaGraphExec_t(Handle):
     pass
 
 
@@ -87,6 +66,9 @@ class Stream:
         else:
             work.begin("plain")
             self.queue.append(work)
+
+
+COPY_MS = 0.25  # of the device's own time
 
 
 class Copy:
@@ -117,6 +99,7 @@ class Copy:
         if self.source_kind == "pinned" and _digest(source) != self.digest:
             self.world.violation("pinned memory was changed while a queued copy was to read it")
         target[:] = source
+        self.world.device_ms += COPY_MS
 
     def _ends(self) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.uint8] | None]:
         return (
@@ -129,11 +112,8 @@ def _digest(memory: npt.NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(memory.tobytes(), digest_size=8).digest()
 
 
-class Cudart:
+class Cudart(Events):
     """The functions; each answers as the real one: a tuple that begins with the error."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
 
     def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
         if not 0 <= device < DEVICES:
@@ -315,21 +295,16 @@ class Cudart:
             target[:] = source
         return (_E.cudaSuccess,)
 
-    def _known(self, table: dict[int, Any], handle: Any, what: str) -> Any:
-        found = None if handle is None else table.get(int(handle))
-        if found is None:
-            self._world.violation(f"a {what} is used that was never made or is already given back")
-        return found
-
 
 _E = cudaError_t
 # Without a driver, and by Faults.cuda, a function answers this many values: the error and Nones.
 _ANSWERS = {"cudaMemGetInfo": 3}
 _ONE = ("cudaSetDevice", "cudaFree", "cudaFreeHost", "cudaStreamDestroy", "cudaStreamSynchronize", "cudaMemcpyAsync",
-        "cudaStreamBeginCapture", "cudaGraphDestroy", "cudaGraphLaunch", "cudaGraphExecDestroy")  # fmt: skip
+        "cudaStreamBeginCapture", "cudaGraphDestroy", "cudaGraphLaunch", "cudaGraphExecDestroy",
+        "cudaEventDestroy", "cudaEventRecordWithFlags")  # fmt: skip
 _WITHOUT_DRIVER = ("cudaGetErrorName", "cudaGetErrorString", "cudaRuntimeGetVersion")
-ENUMS = (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode)
-HANDLES = (cudaStream_t, cudaGraph_t, cudaGraphExec_t)
+ENUMS = (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode, cudaStreamCaptureStatus)
+HANDLES = (cudaStream_t, cudaGraph_t, cudaGraphExec_t, cudaEvent_t)
 
 
 def functions(cudart: Cudart) -> dict[str, Callable[..., tuple[Any, ...]]]:
@@ -345,6 +320,7 @@ def make_cudart(world: World) -> ModuleType:
     for thing in (*ENUMS, *HANDLES):
         setattr(module, thing.__name__, thing)
     vars(module)["cudaStreamNonBlocking"] = 1
+    vars(module)["cudaEventRecordExternal"] = EXTERNAL
     return module
 
 

@@ -92,6 +92,8 @@ class World:
         self.streams: dict[int, Any] = {}
         self.graphs: dict[int, Any] = {}  # not instantiated
         self.executables: dict[int, Any] = {}
+        self.events: dict[int, Any] = {}
+        self.device_ms = 0.0  # the device's own time: only finished work moves it
         self._devices = threading.local()  # of each thread: the device that is current
         self._freed: dict[int, Allocation] = {}  # kept, so that a stale pointer reads NaN instead of crashing
         self._objects: list[weakref.ref[Any]] = []
@@ -147,6 +149,7 @@ class World:
             *(f"stream {handle:#x}" for handle in self.streams),
             *(f"graph {handle:#x}" for handle in self.graphs),
             *(f"executable graph {handle:#x}" for handle in self.executables),
+            *(f"event {handle:#x}" for handle in self.events),
             *(f"a reference to {type(thing).__name__}" for thing in self.living()),
         ]
 

@@ -25,7 +25,14 @@ from edgeline.errors import EdgelineError, InputError, MissingCapabilityError, S
 from edgeline.session import Session
 from edgeline.tensorrt.device import Cuda, Stream, open_cuda
 from edgeline.tensorrt.engine import Engine
-from edgeline.tensorrt.execution import Buffers, CapturingRunner, Runner, SelfCapturingRunner, captures_by_itself
+from edgeline.tensorrt.execution import (
+    Buffers,
+    CapturingRunner,
+    Runner,
+    SelfCapturingRunner,
+    Watcher,
+    captures_by_itself,
+)
 from edgeline.tensorrt.fit import check_batch, check_ends, check_header, cure
 from edgeline.tensorrt.products import Product, load_product
 from edgeline.tensorrt.runtime_cache import RuntimeCache
@@ -94,6 +101,17 @@ class TensorRtSession(Session):
     def memory_bytes(self) -> MemoryUse:
         """Say what the session holds."""
         return self._memory
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Tell `watcher` where each call stands, from now on; None ends it. For measuring: it makes calls slower.
+
+        Raises InputError after close().
+        """
+        with self._lock:
+            if self._closed:
+                raise InputError(f"this session of {self.artefact.name} is closed; load it again with edgeline.load")
+            with self._cuda.on_device():
+                self._runner.watch(watcher)
 
     def infer_all(self, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run any number of samples, as Session.infer_all does; a last piece that is too small is filled up."""

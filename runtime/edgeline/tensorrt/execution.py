@@ -30,11 +30,31 @@ if TYPE_CHECKING:
 GRAPHS_KEPT = 4
 
 
+class Watcher(Protocol):
+    """Told where each call stands: for whoever measures, since a session holds no clock.
+
+    Where a graph is captured, the first two are called during the capture, and not when the graph is launched: what
+    they queue becomes a part of it.
+    """
+
+    def before_engine(self, stream: Stream) -> None:
+        """The copy in is queued; the engine is queued next."""
+
+    def after_engine(self, stream: Stream) -> None:
+        """The engine is queued; the copy out is queued next."""
+
+    def queued(self) -> None:
+        """All work of the call is queued; it is waited for next."""
+
+
 class Runner(Protocol):
     """Runs the batch that lies in the input buffer; the result lies in the output buffer when run() returns."""
 
     def run(self, batch: int) -> None:
         """Run the batch in the input buffer."""
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Tell `watcher` of every call from now on; None ends it."""
 
 
 class Buffers:
@@ -87,6 +107,7 @@ class BoundContext:
         self._stream = stream
         self._buffers = buffers
         self._batch = 0
+        self.watcher: Watcher | None = None
         # Engines are built DETAILED, for the inspector; at run time a profiler's names only make each enqueue slower.
         context.nvtx_verbosity = engine.product.module.ProfilingVerbosity.NONE
 
@@ -110,7 +131,14 @@ class BoundContext:
 
     def enqueue(self) -> None:
         """Queue copy in, engine and copy out; nothing is waited for."""
-        self._buffers.enqueue(self._stream, self._batch, lambda: self._must("execute_async_v3", self._stream.address))
+        self._buffers.enqueue(self._stream, self._batch, self._enqueue_engine)
+
+    def _enqueue_engine(self) -> None:
+        if self.watcher is not None:
+            self.watcher.before_engine(self._stream)
+        self._must("execute_async_v3", self._stream.address)
+        if self.watcher is not None:
+            self.watcher.after_engine(self._stream)
 
     def free(self) -> None:
         """Let go of the context; no graph that was captured from it may live."""
@@ -142,6 +170,7 @@ class CapturingRunner:
         self._buffers = buffers
         self._lanes: OrderedDict[int, tuple[BoundContext, Graph | None]] = OrderedDict()
         self.refused: dict[int, str] = {}
+        self._watcher: Watcher | None = None
         # All contexts work in this memory: only one of them runs at a time.
         self._activations = DeviceBuffer(cuda, max(engine.activation_bytes, 1), "working memory of the engine")
         stack.callback(self._activations.free)
@@ -164,10 +193,17 @@ class CapturingRunner:
                 context.enqueue()
             else:
                 graph.launch(self._stream)
+            if self._watcher is not None:
+                self._watcher.queued()
             self._stream.synchronise()
         except BaseException:
             _settle(self._stream)
             raise
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Tell `watcher` of every call from now on. All graphs are captured again: what it queues is a part of them."""
+        self._free_lanes()
+        self._watcher = watcher
 
     def _open_lane(self, batch: int) -> None:
         """Run a batch size for the first time, and capture it for the next."""
@@ -199,7 +235,9 @@ class CapturingRunner:
         context: trt.IExecutionContext | None = self._engine.handle.create_execution_context(strategy)
         if context is None:
             raise self._engine.refusal("create_execution_context", mark)
-        return BoundContext(self._engine, context, self._stream, self._buffers)
+        bound = BoundContext(self._engine, context, self._stream, self._buffers)
+        bound.watcher = self._watcher
+        return bound
 
     def _free_lane(self, batch: int) -> None:
         context, graph = self._lanes.pop(batch)
@@ -258,6 +296,8 @@ class SelfCapturingRunner:
         try:
             self._context.set_batch(batch)
             self._context.enqueue()
+            if self._context.watcher is not None:
+                self._context.watcher.queued()
             self._stream.synchronise()
         except BaseException:
             _settle(self._stream)
@@ -266,6 +306,10 @@ class SelfCapturingRunner:
             # Now, since a process that is killed, or a session that is never closed, has no later moment.
             self._saved.add(batch)
             self._cache.save()
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Tell `watcher` of every call from now on. What it queues stands around TensorRT-RTX's own graph."""
+        self._context.watcher = watcher
 
     def _set(self, name: str, value: Any, cost: str) -> None:
         """Set a property of the configuration. Python drops what the C++ function answers: read it back."""
