@@ -40,7 +40,8 @@ class WatchedSession(Protocol):
 class Stages:
     """Seconds per call.
 
-    `enqueue_s`: from the call of infer() until all is queued, the copy into pinned memory included. `compute_s`: the engine on the device. `end_to_end`: infer() from call to return, with nothing else going on.
+    `enqueue_s`: from the call of infer() until all is queued, the copy into pinned memory included. `compute_s`: the
+    engine on the device. `end_to_end`: infer() from call to return, with nothing else going on.
     """
 
     enqueue_s: list[float]
