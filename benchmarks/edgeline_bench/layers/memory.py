@@ -19,25 +19,17 @@ def activation_bytes(graph: Graph, groups: Sequence[Iterable[str]] | None = None
     `groups` are carried out one after the other, and what lives inside one is never in memory; each operator alone
     where None, with its Q/DQ: integers are then what is kept.
     """
-    order = [frozenset(group) for group in (single_groups(graph) if groups is None else groups)]
-    producer_of: dict[str, int] = {}
-    last_reader: dict[str, int] = {}
-    for index, names in enumerate(order):
-        for node in graph.nodes:
-            if node.name in names:
-                for name in node.outputs:
-                    producer_of.setdefault(name, index)
-    for index, names in enumerate(order):
-        for node in graph.nodes:
-            if node.name not in names:
-                continue
-            for name in node.inputs:
-                source = kept(graph, name)
-                if source and not graph.is_constant(source):
-                    last_reader[source] = max(last_reader.get(source, -1), index)
+    order = single_groups(graph) if groups is None else groups
+    turn = {name: index for index, group in enumerate(order) for name in group}
+    written = {name: turn[node.name] for node in graph.nodes for name in node.outputs}
+    last_read: dict[str, int] = {}
+    for node in graph.nodes:
+        for source in (kept(graph, name) for name in node.inputs):
+            if source and not graph.is_constant(source):
+                last_read[source] = max(last_read.get(source, -1), turn[node.name])
     for name in graph.outputs:
-        last_reader[kept(graph, name)] = len(order)
-    spans = [(producer_of.get(name, -1), last, graph.tensor(name).nbytes) for name, last in last_reader.items()]
+        last_read[kept(graph, name)] = len(order)
+    spans = [(written.get(name, -1), last, graph.tensor(name).nbytes) for name, last in last_read.items()]
     # A tensor that is written and read in one group alone is not kept at all.
     return max(
         sum(nbytes for born, last, nbytes in spans if born <= index <= last and born != last)

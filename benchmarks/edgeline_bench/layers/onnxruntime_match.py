@@ -20,6 +20,8 @@ from edgeline_bench.layers.graph import MATRIX_OPERATORS, Graph, Node
 # They change a layout or a type; where no original node is behind one, it serves the kernel beside it.
 _CONVERSIONS = ("Cast", "DequantizeLinear", "QuantizeLinear", "ReorderInput", "ReorderOutput", "Reshape", "Transpose")
 _BEFORE_READER = ("ReorderInput", "QuantizeLinear", "DequantizeLinear")
+# In the names of tensors inside an operator that ONNX Runtime carries out by its ONNX definition, a Softmax in float16.
+_INLINED = "_inlfunc_"
 # What ONNX Runtime adds to names: a number that makes them unique, the layout, the fusion.
 _ADDED = (
     re.compile(r"_token_\d+$"),
@@ -52,7 +54,7 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
         tensor = _behind(original, node)
         if tensor is None:
             source = next((behind[name] for name in node.input if name in behind), None)
-            if node.op_type not in _CONVERSIONS or source is None:
+            if not _serves(node) or source is None:
                 lost.add(index)
             elif node.output:
                 behind[node.output[0]] = source
@@ -74,6 +76,11 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
         Match(names[index], cover, None if cover or index in lost else _beside(optimised, index, covers))
         for index, cover in enumerate(covers)
     ]
+
+
+def _serves(node: onnx.NodeProto) -> bool:
+    """Say whether a node without an original one is known: a conversion, or a piece of an operator that was inlined."""
+    return node.op_type in _CONVERSIONS or _INLINED in node.output[0]
 
 
 def _profile_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
@@ -161,7 +168,9 @@ def _beside(optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tu
     """Return the nearest kernel with nodes of its own: first whom it was put there for, else the other side."""
     backward = _search(optimised, index, covers, forward=False)
     forward = _search(optimised, index, covers, forward=True)
-    first, second = (forward, backward) if optimised[index].op_type in _BEFORE_READER else (backward, forward)
+    node = optimised[index]
+    ahead = node.op_type in _BEFORE_READER or _INLINED in node.output[0]
+    first, second = (forward, backward) if ahead else (backward, forward)
     return second if first is None else first
 
 

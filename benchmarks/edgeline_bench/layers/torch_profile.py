@@ -25,7 +25,9 @@ from edgeline_export.graph import attributes_of
 METHOD = "torch.profiler"
 _CALL = "edgeline_bench.call"
 # oneDNN's verbose mode: ...,exec,cpu,convolution,IMPLEMENTATION,...,alg:ALGORITHM,mb1_ic96oc256_ih26oh26kh5...
-_CONVOLUTION = re.compile(r",exec,\w+,convolution,([^,]*),.*alg:(\w+),\S*oc(\d+)_ih\d+oh(\d+)kh(\d+)")
+_CONVOLUTION = re.compile(
+    r",exec,\w+,convolution,([^,]*),.*alg:(\w+),(?:g(\d+))?mb\d+_ic(\d+)oc(\d+)_ih\d+oh(\d+)kh(\d+)"
+)
 
 
 def profile_torch(call: Callable[[], object], graph: Graph, seconds: float) -> LayerProfile:
@@ -84,7 +86,7 @@ def _start(event: Any) -> float:
 def _winograd_nodes(call: Callable[[], object], view: Graph) -> set[str]:
     """Return the convolutions that oneDNN says it computes by Winograd's algorithm: they need fewer operations.
 
-    They are known again by output channels, output height and kernel height.
+    They are known again by groups, channels, output height and kernel height.
     """
     import torch
 
@@ -94,17 +96,18 @@ def _winograd_nodes(call: Callable[[], object], view: Graph) -> set[str]:
     with _captured_stdout() as text, onednn.verbose(onednn.VERBOSE_ON):
         call()
     found = {
-        (int(channels), int(height), int(kernel))
-        for implementation, algorithm, channels, height, kernel in _CONVOLUTION.findall(text())
+        (int(groups or 1), *map(int, sizes))
+        for implementation, algorithm, groups, *sizes in _CONVOLUTION.findall(text())
         if "wino" in implementation or "wino" in algorithm
     }
     names = set()
     for node in view.nodes:
-        shape = view.tensors[node.outputs[0]].shape
-        if node.operator == "Conv" and len(shape) == 4:
-            kernel = attributes_of(node.proto).get("kernel_shape", view.tensor(node.inputs[1]).shape[2:])
-            if (shape[1], shape[2], kernel[0]) in found:
-                names.add(node.name)
+        if node.operator != "Conv" or len(view.tensor(node.outputs[0]).shape) != 4:
+            continue
+        groups = attributes_of(node.proto).get("group", 1)
+        outputs, inputs, height, _ = view.tensor(node.inputs[1]).shape
+        if (groups, inputs * groups, outputs, view.tensor(node.outputs[0]).shape[2], height) in found:
+            names.add(node.name)
     return names
 
 
