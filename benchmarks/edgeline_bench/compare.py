@@ -101,6 +101,6 @@ def _notes(names: Sequence[str], reports: Sequence[Report], across_hosts: bool) 
             if before.get(package) != after.get(package)
         ]
         if across_hosts:
-            differing = host_differences(reports[0], report) or ["none that the fingerprints show"]
+            differing = host_differences(reports[0], report) or ["the fingerprints show no difference"]
             notes += [f"hosts of {names[0]} and {name}: {difference}" for difference in differing]
     return notes

@@ -124,7 +124,9 @@ def _gate(comparison: Comparison, limit: float) -> int:
         return EXIT_GATE
     open_rows = [verdict for verdict in verdicts if verdict.ci95 is None or verdict.ci95[1] > 1 + limit]
     if open_rows:
-        note(f"in {len(open_rows)} of {len(verdicts)} rows the interval reaches above {limit:.0%}: one could hide there")
+        note(
+            f"in {len(open_rows)} of {len(verdicts)} rows the interval reaches above {limit:.0%}: one could hide there"
+        )
     return EXIT_OK
 
 

@@ -15,13 +15,13 @@ from edgeline_bench.compare import Comparison
 from edgeline_bench.tables import Table
 
 _ROOFLINE = (
-    "Each point is a layer: how many operations it does for a byte that it must move, against how many a second it got "
-    "done. The slanted lines are the bandwidth of each level of memory, the level ones the peak rates; no point may lie "
-    "above its line."
+    "Each point is a layer: how many operations it does for a byte that it must move, against how many a second it "
+    "got done. The slanted lines are the bandwidth of each level of memory, the level ones the peak rates; no point "
+    "may lie above its line."
 )
 _FOREST = (
-    "Right of 1 is slower. The bar through a point is its 95 % interval, the grey one behind it the noise, within which "
-    "nothing is claimed. Triangles point where a verdict goes; open circles have none."
+    "Right of 1 is slower. The bar through a point is its 95 % interval, the grey one behind it the noise, within "
+    "which nothing is claimed. Triangles point where a verdict goes; open circles have none."
 )
 
 
@@ -67,8 +67,9 @@ def _table(table: Table) -> str:
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.cells)
     return (
-        f"<h2>{html.escape(table.title)}</h2><div class='scroll'><table><thead><tr>{row(table.heading, 'th')}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div><p class='note'>{html.escape(table.note)}</p>"
+        f"<h2>{html.escape(table.title)}</h2><div class='scroll'><table>"
+        f"<thead><tr>{row(table.heading, 'th')}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<p class='note'>{html.escape(table.note)}</p>"
     )
 
 

@@ -23,7 +23,7 @@ _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 _WORD_SYMBOLS = {"slower": "triangle-right", "faster": "triangle-left", "same": "circle", "withheld": "circle-open"}
 _NOISE_COLOUR = "rgba(128,128,128,0.28)"
 _PX_PER_LINE, _PX_PER_TITLE, _PX_BESIDES = 22, 26, 110
-_POINTS_PER_ROOF = 2
+_MARGIN = 0.005  # beside the outermost mark, in powers of ten
 
 
 def forest_figure(comparison: Comparison) -> go.Figure:
@@ -41,8 +41,10 @@ def forest_figure(comparison: Comparison) -> go.Figure:
         )
     total = len(comparison.rows[0]) * step
     figure.add_vline(x=1, line={"color": "#888888", "width": 1})
-    ticks = _ratio_ticks(comparison)
+    low, high = _ends(comparison)
+    ticks = _ratio_ticks(max(high, 1 / low))
     figure.update_xaxes(type="log", title="new time over old", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_xaxes(range=[math.log10(low) - _MARGIN, math.log10(high) + _MARGIN])
     figure.update_yaxes(range=[total - 0.4, -1], showticklabels=False, showgrid=False, zeroline=False)
     figure.update_layout(height=round(total * _PX_PER_LINE + _PX_BESIDES), showlegend=reports > 1)
     return figure
@@ -64,8 +66,8 @@ def roofline_figure(comparison: Comparison) -> go.Figure | None:
         _add_ceilings(figure, report, ends, name, {"color": colour, "dash": "dash" if index else "solid"})
     for name, report, colour, symbol in measured:
         _add_layers(figure, report, name, {"color": colour, "symbol": symbol, "size": 9})
-    figure.update_xaxes(type="log", title="operations per byte")
-    figure.update_yaxes(type="log", title="operations a second")
+    figure.update_xaxes(type="log", title="operations per byte", dtick=1)
+    figure.update_yaxes(type="log", title="operations a second", dtick=1, tickformat="~s")
     figure.update_layout(height=520)
     return figure
 
@@ -112,11 +114,16 @@ def _title(row: Row) -> str:
     return f"{engine} {artefact}, {'' if scenario == 'single-stream' else f'{scenario}, '}batch {batch}"
 
 
-def _ratio_ticks(comparison: Comparison) -> list[float]:
-    """Choose ticks by the spread: a log axis from 0.98 to 1.05 has none of its own that a person can read."""
+def _ends(comparison: Comparison) -> tuple[float, float]:
+    """Return the least and the greatest ratio that is drawn, ends of intervals and of the noise among them."""
     verdicts = [row.verdict for rows in comparison.rows for row in rows]
-    ends = [end for v in verdicts for end in (v.ratio, *(v.ci95 or ()), 1 + (v.noise or 0))]
-    reach = max(max(end, 1 / end) for end in ends)
+    bands = [band for v in verdicts for band in (1 + (v.noise or 0), 1 / (1 + (v.noise or 0)))]
+    drawn = [*bands, *(end for v in verdicts for end in (v.ratio, *(v.ci95 or ())))]
+    return min(drawn), max(drawn)
+
+
+def _ratio_ticks(reach: float) -> list[float]:
+    """Choose ticks for an axis of ratios up to `reach` or its inverse: plotly's own for logs are hard to read there."""
     if reach > 3:
         powers = range(math.ceil(math.log2(reach)) + 1)
         return sorted({2.0**sign for power in powers for sign in (power, -power)})
@@ -146,11 +153,11 @@ def _add_ceilings(
     starts = []
     for level, bandwidth in ceilings["bandwidth"].items():
         text = f"{name}: {level}, {units.bandwidth(bandwidth)}"
-        ridge = max(highest / bandwidth, ends[0] * _POINTS_PER_ROOF)
+        ridge = max(highest / bandwidth, 2 * ends[0])
         xs += [ends[0], ridge, None]
         ys += [ends[0] * bandwidth, ridge * bandwidth, None]
         texts += [text, text, ""]
-        starts.append((ends[0], ends[0] * bandwidth, level, "top right"))
+        starts.append((ends[0], ends[0] * bandwidth, level, "middle left"))
     for precision, peak in peaks.items():
         text = f"{name}: {precision} peak, {units.flops(peak)}"
         xs += [peak / fastest, ends[1], None]

@@ -14,8 +14,8 @@ from edgeline_bench.verdicts import MIN_ROUNDS, Verdict
 # 1  2026-11  the first with one; before it, a bare list of rows
 SCHEMA_VERSION = 1
 ACROSS_HOSTS = (
-    "Across hosts: raw times, not divided by the reference kernel. A ratio says how the hosts differ, with all that runs "
-    "on them, and not how the software does."
+    "Across hosts: raw times, not divided by the reference kernel. A ratio says how the hosts differ, with all that "
+    "runs on them, and not how the software does."
 )
 _HOW = (
     "Ratio: new over old{divided}; its interval is the bootstrap over rounds. p: Mann-Whitney, after Holm's correction "
@@ -63,8 +63,8 @@ def side_by_side(comparison: Comparison) -> Table:
     cells = []
     for index, row in enumerate(comparison.rows[0]):
         same_row = [rows[index] for rows in comparison.rows]
-        cells.append((row.key[0], row.key[1], row.key[3], str(row.key[4]), units.seconds(row.old_s),
-                      *(f"{units.seconds(r.new_s)}, {r.verdict.ratio:.3f} {r.verdict.word}" for r in same_row)))  # fmt: skip
+        figures = [f"{units.seconds(r.new_s)}, {r.verdict.ratio:.3f} {r.verdict.word}" for r in same_row]
+        cells.append((row.key[0], row.key[1], row.key[3], str(row.key[4]), units.seconds(row.old_s), *figures))
     title = f"{'Across hosts: ' if comparison.across_hosts else ''}All reports"
     heading = ("engine", "artefact", "scenario", "batch", f"{base} p50", *(f"{name} p50, ratio" for name in others))
     return Table(title, heading, tuple(cells), 3, f"Each ratio is to {base}.")

@@ -6,10 +6,12 @@ processes that run the same thing differ, is NOISE_FLOOR. No reports here: edgel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 MIN_ROUNDS = 20  # fewer, and neither interval nor verdict is given
@@ -19,6 +21,8 @@ NOISE_FLOOR = 0.05
 SIGNIFICANCE = 0.05
 _RESAMPLES = 10_000
 _SEED = 0
+
+Rounds = Sequence[float] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Verdict:
     word: str
 
 
-def verdicts(rows: Sequence[tuple[Sequence[float], Sequence[float]]], noise: float | None = None) -> list[Verdict]:
+def verdicts(rows: Sequence[tuple[Rounds, Rounds]], noise: float | None = None) -> list[Verdict]:
     """Judge rows that were measured together; each is (old, new): the medians of its rounds, all above 0, any unit.
 
     A row is slower or faster when Mann and Whitney's U (two-sided; Ann. Math. Stat. 18, 1947) has p < SIGNIFICANCE
@@ -61,8 +65,8 @@ def verdicts(rows: Sequence[tuple[Sequence[float], Sequence[float]]], noise: flo
     return found
 
 
-def ratio_interval(old: Sequence[float], new: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of median(new) / median(old): the percentile bootstrap over rounds, from a fixed seed."""
+def ratio_interval(old: Rounds, new: Rounds) -> tuple[float, float]:
+    """Return the 95 % interval of median(new) / median(old): the percentile bootstrap over rounds, seed fixed."""
     random = np.random.default_rng(_SEED)
     before, after = np.asarray(old, np.float64), np.asarray(new, np.float64)
     draws = np.median(random.choice(after, (_RESAMPLES, len(after))), axis=1) / np.median(
@@ -82,17 +86,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def noise_of(old: Sequence[float], new: Sequence[float], interval: tuple[float, float]) -> float:
+def noise_of(old: Rounds, new: Rounds, interval: tuple[float, float]) -> float:
     """Return what two runs of the same thing may differ by: NOISE_FLOOR, plus what these rounds themselves show.
 
     That is half the width of the ratio's interval or, where it is more, the difference between the first and the second
     half of either run's rounds: the interval takes rounds for independent, and a slow drift would make it too narrow.
     """
-    half_width = (interval[1] / interval[0]) ** 0.5 - 1
+    half_width = math.sqrt(interval[1] / interval[0]) - 1
     return NOISE_FLOOR + max(half_width, _halves_apart(old), _halves_apart(new))
 
 
-def _halves_apart(rounds: Sequence[float]) -> float:
+def _halves_apart(rounds: Rounds) -> float:
     middle = len(rounds) // 2
     change = float(np.median(rounds[middle:]) / np.median(rounds[:middle]))
     return max(change, 1 / change) - 1

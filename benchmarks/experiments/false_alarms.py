@@ -107,9 +107,10 @@ def _alarm_lines(pairs: Sequence[Pair]) -> list[str]:
     wrong = [row for row in rows if row.verdict.word != "same"]
     alarmed = sum(any(row.verdict.word != "same" for row in found) for _, _, found in pairs)
     return [
-        "Two runs of the same thing, one after the other, no run in more than one pair: each verdict of faster or slower "
-        "is a false alarm.", "",
-        f"**{alarmed} of {len(pairs)} comparisons said faster or slower in any row** ({len(wrong)} of {len(rows)} rows).",
+        "Two runs of the same thing, one after the other, no run in more than one pair: each verdict of faster or "
+        "slower is a false alarm.", "",
+        f"**{alarmed} of {len(pairs)} comparisons said faster or slower in any row** "
+        f"({len(wrong)} of {len(rows)} rows).",
     ]  # fmt: skip
 
 
@@ -121,10 +122,11 @@ def _slowdown_lines(pairs: Sequence[Pair], artefact: str, inject: float) -> list
     failed = sum(any(r.verdict.word == "slower" and r.verdict.ratio > 1 + _GATE for r in found) for found in slowed)
     wrong = sum(row.verdict.word != "same" for row in others)
     return [
-        f"In the second run of each pair each call of {artefact} took {inject:.0%} longer, by keeping the core busy.", "",
+        f"In the second run of each pair each call of {artefact} took {inject:.0%} longer, by keeping the core busy.",
+        "",
         f"**{seen} of {len(rows)} slowed rows were called slower; {failed} of {len(pairs)} comparisons would end "
-        f"--fail-on-regression {_GATE:.0%} with exit code 1.** Of the rows that were not slowed, {wrong} of {len(others)} "
-        "were called faster or slower.",
+        f"--fail-on-regression {_GATE:.0%} with exit code 1.** Of the rows that were not slowed, {wrong} of "
+        f"{len(others)} were called faster or slower.",
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from edgeline_bench.page import page_from_report
-from tests.benchmarks.test_report_and_compare import made_report
+from tests.benchmarks.made import made_report
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
