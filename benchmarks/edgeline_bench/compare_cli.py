@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,9 +95,15 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return what the reports are called: their file names, or where these do not tell them apart, their paths."""
+    """Return what the reports are called: their file names; where these do not tell them apart, with their folders."""
     names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    whole = [path.absolute() for path in paths]
+    shared = os.path.commonpath(
+        [path.parent for path in whole]
+    )  # a page that is sent around names no more than it must
+    return [str(path.relative_to(shared)) for path in whole]
 
 
 def _content(suffix: str, comparison: Comparison) -> str:

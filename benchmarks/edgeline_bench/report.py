@@ -171,7 +171,7 @@ def _check_version(path: Path, version: object) -> None:
         return
     known = f"this edgeline ({__version__}) reads 1 to {SCHEMA_VERSION}"
     newer = isinstance(version, int) and version > SCHEMA_VERSION
-    way_on = "update edgeline with pip install --upgrade edgeline" if newer else "run benchmark-model again"
+    way_on = "read it with the edgeline that wrote it" if newer else "run benchmark-model again"
     raise InputError(f"{path} has schema_version {version!r}, {known}: {way_on}")
 
 

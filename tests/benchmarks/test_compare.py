@@ -233,7 +233,8 @@ def test_reports_of_one_name_are_told_apart_by_their_folders(written, command, t
     (tmp_path / "b").mkdir()
     paths = written(made_report(), "r.json"), written(made_report(1), "b/r.json")
     _, out, _ = command(MAIN, *paths, "--json")
-    assert json.loads(out)["base"] == str(paths[0])
+    record = json.loads(out)
+    assert (record["base"], record["comparisons"][0]["report"]) == ("r.json", "b/r.json")
 
 
 # --- notes and wrong calls --------------------------------------------------------------------------------------------

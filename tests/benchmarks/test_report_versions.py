@@ -69,7 +69,7 @@ def test_old_and_new_compare(written, command):
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (3, "schema_version 3, this edgeline .* reads 1 to 2: update edgeline"),
+        (3, "schema_version 3, this edgeline .* reads 1 to 2: read it with the edgeline that wrote it"),
         ("2", "schema_version '2', this edgeline .* reads 1 to 2: run benchmark-model again"),
         (True, "schema_version True"),
         (None, "schema_version None"),
