@@ -119,7 +119,7 @@ def test_a_slowed_call_takes_its_share_longer(monkeypatch):
     assert now[0] == pytest.approx(1_100_000, abs=5_000)
 
 
-def test_the_worker_slows_the_artefact_and_the_report_says_so(artefact, weights_folder, command, tmp_path):
+def test_a_report_of_a_slowed_run_says_so(artefact, command, tmp_path):
     import edgeline_bench.cli
 
     argv = (artefact, "--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--slowdown", "10%")
