@@ -1,6 +1,6 @@
 """What the instrument itself found, as tables: ceilings, layers, speed of light, memory and energy.
 
-Beside edgeline_bench.tables, for the page and the Markdown. A table without rows says by itself that nothing was measured.
+Beside edgeline_bench.tables, for the page and the Markdown. What was not measured gives a table without rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ def ceilings_table(report: Report) -> Table:
     """Every ceiling by thread count, and the same figure measured before and after the run."""
     roofline: dict[str, Any] = report.get("roofline") or {}
     ceilings = roofline.get("ceilings") or {"flops": {}, "bandwidth": {}}
-    by_threads = ceilings.get("bandwidth_threads") or {f"threads_{report['protocol']['threads']}": ceilings["bandwidth"]}
+    by_threads = ceilings.get("bandwidth_threads") or {
+        f"threads_{report['protocol']['threads']}": ceilings["bandwidth"]
+    }
     keys = sorted({key for rates in (*ceilings["flops"].values(), by_threads) for key in rates}, key=_threads)
     stability = roofline.get("stability") or {}
     cells = [
@@ -76,10 +78,13 @@ def light_table(report: Report) -> Table:
             p50 = row["latency_s"]["p50"]
             cells.append(
                 (row["engine"], row["artefact"], str(row["batch"]), units.seconds(p50),
-                 *(text for key in ("warm", "cold") for text in (units.seconds(light.get(key)), _times(p50, light.get(key)))))
+                 units.seconds(light.get("warm")), _times(p50, light.get("warm")),
+                 units.seconds(light.get("cold")), _times(p50, light.get("cold")))
             )  # fmt: skip
-    note = "What a perfect engine would take: the sum over fused groups of the longer of operations / peak and bytes / bandwidth. Warm: weights and arena "
-    note += "stay in the smallest memory that holds them; cold: all comes from DRAM."
+    note = (
+        "What a perfect engine would take: the sum over fused groups of the longer of operations / peak and "
+        "bytes / bandwidth. Warm: weights and arena stay in the smallest memory that holds them. Cold: all is in DRAM."
+    )
     return Table("Speed of light", heading, tuple(cells), 2, note)
 
 
@@ -97,7 +102,9 @@ def memory_table(report: Report) -> Table:
         (row.get("energy") or {}).get("why") for row in main_results(report) if not _joules(row) and row.get("energy")
     )
     energy = [f"Energy: {', '.join(reason for reason in reasons if reason)}."] if any(reasons) else []
-    note = "Weights and activations are what the network needs by its graph; the rest of peak is libraries and workspace."
+    note = (
+        "Weights and activations are what the network needs by its graph; the rest of peak is libraries and workspace."
+    )
     return Table("Memory and energy", heading, cells, 2, "\n".join([note, *energy]))
 
 

@@ -1,6 +1,6 @@
 """The report as one HTML file that needs nothing else: verdict, words, plots and tables, in reading order.
 
-It says only what the report holds. Where an older report, or one from a lesser machine, lacks a part, its place says so.
+It says only what the report holds. What an older report lacks, or one of a lesser machine, its place says.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _VALID = "Enough rounds were measured, and the machine was quiet and steady mean
 _INVALID = "Its figures should not be relied on:"
 _LONG = 12  # rows
 _LEGEND = (
-    "p50, p90, p99: the time within which so many per cent of the calls were answered. eager / this: how many times as fast "
-    "as eager PyTorch at the same batch size."
+    "p50, p90, p99: the time within which so many per cent of the calls were answered. eager / this: how many times as "
+    "fast as eager PyTorch at the same batch size."
 )
 
 
@@ -34,7 +34,9 @@ def _header(report: Report, title: str) -> str:
     machine, protocol = report["fingerprint"], report["protocol"]
     where = machine["gpu"] if protocol.get("device") == "cuda" and machine["gpu"] else machine["cpu"]
     threads = f"{protocol['threads']} thread{'s' * (protocol['threads'] != 1)}"
-    facts = f"{where}, {threads}, {protocol['rounds']} rounds, {report['created'].replace('T', ' ').replace('Z', ' UTC')}"
+    facts = (
+        f"{where}, {threads}, {protocol['rounds']} rounds, {report['created'].replace('T', ' ').replace('Z', ' UTC')}"
+    )
     verdict = page_parts.verdict_block(
         "VALID" if report["valid"] else "INVALID",
         report["invalid_reasons"],
@@ -86,4 +88,6 @@ def _long_table(table: tables.Table) -> str:
 
 def _ceilings(report: Report) -> str:
     table = instrument_tables.ceilings_table(report)
-    return page_parts.table_block(table) if table.cells else f'<p class="absent">{html.escape(plots.roofline.ABSENT)}</p>'
+    return (
+        page_parts.table_block(table) if table.cells else f'<p class="absent">{html.escape(plots.roofline.ABSENT)}</p>'
+    )

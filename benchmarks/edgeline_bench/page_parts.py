@@ -1,6 +1,6 @@
 """What a page is made of: the style, the script, plotly, and the HTML of plots, tables and sections.
 
-Shared by the report's page and the comparison's. It knows no report: what stands on a page is for edgeline_bench.page to say.
+Shared by the report's page and the comparison's. It knows no report: what stands on a page is not decided here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class View:
 class Plot:
     """A plot with its title and how to read it: one view or several, `start` being the first shown.
 
-    Without a view it stands on the page as the sentence `absent`, which says why there is nothing to see. All views have
-    the same choices, and each combination at most once. A colour may be `var(--NAME)`, one of those in page.css.
+    Without a view it stands on the page as the sentence `absent`, which says why there is nothing to see. All views
+    have the same choices, and each combination at most once. A colour may be `var(--NAME)`, one of those in page.css.
     """
 
     name: str
@@ -70,10 +70,12 @@ def page(title: str, body: str, plots: Iterable[Plot]) -> str:
 
 def plot_block(plot: Plot) -> str:
     """Return a plot's place on the page; the script draws it there."""
-    caption = f"<figcaption><h3>{html.escape(plot.title)}</h3><p>{html.escape(plot.caption)}</p></figcaption>"
+    title = f"<h3>{html.escape(plot.title)}</h3>"
     if not plot.views:
-        return f'<figure id="{plot.name}">{caption}<p class="absent">{html.escape(plot.absent)}</p></figure>'
+        absent = f'<p class="absent">{html.escape(plot.absent)}</p>'
+        return f'<figure id="{plot.name}"><figcaption>{title}</figcaption>{absent}</figure>'
     view = plot.views[plot.start]
+    caption = f"<figcaption>{title}<p>{html.escape(plot.caption)}</p></figcaption>"
     return (
         f'<figure id="{plot.name}">{caption}<div class="controls"></div><div class="legend"></div>'
         f'<div class="plot" role="img" aria-label="{html.escape(view.alt)}"></div>'
@@ -108,7 +110,8 @@ def folded_block(summary: str, content: str) -> str:
 
 def section_block(name: str, title: str, *blocks: str) -> str:
     """Return a section with a title; `name` is what links lead to."""
-    return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{html.escape(title)}</h2>{"".join(blocks)}</section>'
+    heading = f'<h2 id="{name}-title">{html.escape(title)}</h2>'
+    return f'<section id="{name}" aria-labelledby="{name}-title">{heading}{"".join(blocks)}</section>'
 
 
 def links_block(links: Mapping[str, str]) -> str:

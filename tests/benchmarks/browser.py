@@ -65,7 +65,9 @@ class Page:
 
     def open(self, path, width=1280, height=900, dark=False):
         """Load a file in a window of that size and wait until the page says that its plots are drawn."""
-        self.order("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.order(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.order("Emulation.setEmulatedMedia", features=[scheme])
         loader = self.order("Page.navigate", url=path.as_uri())["loaderId"]

@@ -1,7 +1,7 @@
-"""A whole report of schema 2, made up: LeNet and AlexNet layer by layer, at batch 1, 8 and 64, under a made-up roofline.
+"""A whole report of schema 2, made up: LeNet and AlexNet layer by layer, at batch 1, 8 and 64, under made-up ceilings.
 
-Operations and bytes follow from the networks' shapes; times are the roof's over an efficiency, so what a plot or a table
-should show of them is known by arithmetic.
+Operations and bytes follow from the networks' shapes; times are the roof's over an efficiency, so what a plot or a
+table should show of them is known by arithmetic.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ALEXNET = (
 )
 NETWORKS = {"lenet-mnist-10k": LENET, "alexnet-mnist-10k": ALEXNET}
 
-# engine, form, precision, whether it fuses activations, efficiency of convolutions and of all else, (import, load, first)
+# engine, form, precision, whether it fuses activations, efficiency of convolutions and of others, (import, load, first)
 EAGER = ("eager", "", "fp32", False, 0.45, 0.30, (2.2, 0.05, 0.03))
 ONNXRUNTIME = ("onnxruntime", "fp32.onnx", "fp32", True, 0.80, 0.62, (0.15, 0.04, 0.01))
 ONNXRUNTIME_INT8 = ("onnxruntime", "int8.onnx", "int8", True, 0.55, 0.50, (0.15, 0.03, 0.01))

@@ -5,7 +5,6 @@ import pytest
 
 from edgeline.errors import InputError
 from edgeline_bench import tables, validity
-from edgeline_bench.page import page_from_report
 from edgeline_bench.points import reference_point
 from edgeline_bench.report import read_report
 from edgeline_bench.rounds import Measured, Run
@@ -87,7 +86,7 @@ def test_damaged_reports_are_refused(written, change, words):
         read_report(path)
 
 
-# --- validity, tables and page ----------------------------------------------------------------------------------------
+# --- validity and tables ----------------------------------------------------------------------------------------
 
 
 def run_with(reference_medians, foreign_load=0.0):
@@ -128,20 +127,3 @@ def test_tables_by_hand():
     assert headline.startswith(
         "lenet-mnist-10k.fp32.onnx on onnxruntime answers in 29.6 us (median, batch 1): 4.1 times"
     )
-
-
-def test_the_page_needs_nothing_from_outside():
-    page = page_from_report(made_report())
-    ours = re.sub(r"<script>.*?</script>", "", page, count=1, flags=re.S)  # plotly's own text names its licences' URLs
-    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)""", ours)
-    assert "http" not in ours.replace("http-equiv", "")
-    assert ours.count('class="plot"') == 5
-    assert "VALID" in ours
-    figures = json.loads(re.search(r"const figures = (\[.*?\]);\nconst dark", page, flags=re.S).group(1))
-    assert [len(figure["data"]) for figure in figures] == [4, 2, 3, 3, 5]
-
-
-def test_text_in_the_page_is_escaped():
-    page = page_from_report(changed(made_report(), "fingerprint", "cpu", value="<script>alert(1)</script>"))
-    assert "<script>alert(1)" not in page
-    assert "&lt;script&gt;alert(1)" in page

@@ -50,7 +50,7 @@ def _plot(
         lambda r: {"network": styles.network(r)},
         lambda rows: _view(rows, styles, title, value_of, words),
     )
-    return Plot(plot.name, plot.title, plot.caption, views, max(len(views) - 1, 0), plot.absent)
+    return Plot(plot.name, plot.title, plot.caption, views, absent=plot.absent)
 
 
 def _view(

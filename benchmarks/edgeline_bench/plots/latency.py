@@ -35,7 +35,7 @@ def _view(rows: list[Result], styles: Styles) -> View:
     unit, length_s = quantities.time_unit(np.median(r["samples_s"]) for r in rows)
     for row in rows:
         _add_row(figure, row, styles, unit, length_s)
-    figure.update_xaxes(type="log", title=f"{unit} a call", nticks=8)
+    figure.update_xaxes(type="log", title=f"{quantities.UNIT_WORDS[unit]} a call", nticks=8)
     figure.update_yaxes(title="% of calls", range=[0, 101], tickvals=[0, 25, 50, 75, 90, 99])
     figure.update_layout(height=380)
     medians = listed(f"{styles.name(r)} {units.seconds(r['latency_s']['p50'])}" for r in rows)
@@ -55,7 +55,8 @@ def _add_row(figure: go.Figure, row: Result, styles: Styles, unit: str, length_s
     figure.add_scatter(
         x=_rounded(np.asarray([value for _, value in marks]) / length_s), y=[p for p, _ in marks],
         legendgroup=key, name=name, showlegend=False, mode="markers",
-        marker={"color": colour, "symbol": styles.symbol(row), "size": 9, "line": {"color": "var(--ground)", "width": 1}},
+        marker={"color": colour, "symbol": styles.symbol(row), "size": 9,
+                "line": {"color": "var(--ground)", "width": 1}},
         text=[f"p{p}: {units.seconds(value)}" for p, value in marks],
         hovertemplate=f"%{{text}}<extra>{name}</extra>",
     )  # fmt: skip

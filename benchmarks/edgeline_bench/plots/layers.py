@@ -1,7 +1,7 @@
 """Where the time goes: each layer's time, engine beside engine, with the least time that the roofline allows it.
 
-Engines cut a network into different layers, since they fuse differently. So that bars can be compared, layers that share a
-node, in any engine, are one row; an engine that keeps them apart has a bar of several pieces there.
+Engines cut a network into different layers, since they fuse differently. So that bars can be compared, layers that
+share a node, in any engine, are one row; an engine that keeps them apart has a bar of several pieces there.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def layers_plot(report: Report) -> Plot:
     return Plot(
         "layers",
         "Time of each layer, and the speed of light",
-        "The tick on a bar is the least time that the roofline allows: what lies to its right could still be gained. Layers "
-        "that some engine fuses share a row; a bar in pieces is an engine that runs them one by one.",
+        "The tick on a bar is the least time that the roofline allows: what lies to its right could still be gained. "
+        "Layers that some engine fuses share a row; a bar in pieces is an engine that runs them one by one.",
         views,
         last_of_largest_batch(views),
         absent="No engine of this report was timed layer by layer.",
@@ -110,7 +110,7 @@ def _view(results: list[Result], styles: Styles) -> View | None:
         _add_engine(figure, rows, index, result, styles, shift, thickness, length_s)
     _add_light(figure, rows, len(timed), thickness, length_s)
     figure.update_layout(barmode="overlay", height=70 + thickness * len(rows))
-    figure.update_xaxes(title=f"{unit} a call", rangemode="tozero")
+    figure.update_xaxes(title=f"{quantities.UNIT_WORDS[unit]} a call", rangemode="tozero")
     figure.update_yaxes(
         range=[len(rows) - 0.5, -0.5], tickvals=list(range(len(rows))), ticktext=[row.title for row in rows],
         showgrid=False, zeroline=False,
@@ -134,7 +134,7 @@ def _add_engine(
             places.append(place + shift)
             bases.append(end)
             widths.append(layer["time_s"] / length_s)
-            texts.append(hover_text(layer))
+            texts.append(hover_text(layer, styles.name(result)))
             end += layer["time_s"] / length_s
     figure.add_bar(
         y=places, x=widths, base=bases, orientation="h", width=0.86 * _BAR / thickness, name=styles.name(result),
@@ -142,17 +142,12 @@ def _add_engine(
         marker={
             "color": styles.colour(result), "line": {"color": "var(--ground)", "width": 1},
             "pattern": {
-                "shape": _pattern(styles.symbol(result)), "size": 6, "solidity": 0.3, "fillmode": "overlay",
+                "shape": styles.pattern(result), "size": 6, "solidity": 0.3, "fillmode": "overlay",
                 "fgcolor": "var(--ground)", "fgopacity": 0.85,
             },
         },
-        hovertemplate=f"%{{text}}<extra>{styles.name(result)}</extra>",
+        hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-
-
-def _pattern(symbol: str) -> str:
-    """Forms that an engine shares a colour with are told apart by hatching."""
-    return {"circle": "", "square": "", "diamond": "/", "triangle-up": ".", "cross": "x"}.get(symbol, "-")
 
 
 def _add_light(figure: go.Figure, rows: Sequence[Row], engines: int, thickness: int, length_s: float) -> None:
@@ -166,7 +161,8 @@ def _add_light(figure: go.Figure, rows: Sequence[Row], engines: int, thickness: 
                 texts.append(f"speed of light {units.seconds(sum(known))}")
     figure.add_scatter(
         x=times, y=places, mode="markers", name="speed of light", text=texts,
-        marker={"symbol": "line-ns", "size": _BAR - 2, "color": "var(--ink)", "line": {"width": 2.5, "color": "var(--ink)"}},
+        marker={"symbol": "line-ns", "size": _BAR - 2, "color": "var(--ink)",
+                "line": {"width": 2.5, "color": "var(--ink)"}},
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ from edgeline_bench.report import Report
 
 ABSENT = "No roofline in this report: this machine's ceilings were not measured, so no layer can be placed under them."
 _TOP = 2.5  # room above the highest ceiling, for its name
-_MARK, _MARK_GROWTH = 7, 20  # pixels: of a layer without a share of the time, and what the whole time would add
+_MARK, _MARK_GROWTH = 7, 15  # pixels: of a layer without a share of the time, and what the whole time would add
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Frame:
 
 
 def roofline_plot(report: Report) -> Plot:
-    """Return the roofline, a view per network and batch size; without a measured roofline, the sentence that says so."""
+    """Return the roofline, a view per network and batch size; where none was measured, the sentence that says so."""
     title = "Every layer under this machine's roofline"
     ceilings = ceilings_of(report)
     styles, results = styles_of(report), main_results(report)
@@ -55,9 +55,10 @@ def roofline_plot(report: Report) -> Plot:
         absent = "No layer of this report is long enough (20 us) to be placed under the roofline, or none was timed."
         return Plot("roofline", title, "", (), absent=absent)
     caption = (
-        "A point is a layer: to the right, more operations for each byte it must move; upwards, more operations a second. "
-        "The lines are what this machine can do at most, slanted where memory is the limit and level where arithmetic is. "
-        "The stem above a point ends at its own roof; the bigger the point, the bigger its share of the time."
+        "A point is a layer: to the right, more operations for each byte it must move; upwards, more operations a "
+        "second. The lines are what this machine can do at most, slanted where memory is the limit and level where "
+        "arithmetic is. The stem above a point ends at its own roof; the bigger the point, the bigger its share of the "
+        "time."
     )
     frame = frame_of(placed, ceilings)
     views = views_of(results, by_network_and_batch(styles), lambda rows: _view(rows, styles, ceilings, frame))
@@ -91,7 +92,7 @@ def placed_layers(row: Result) -> list[dict[str, Any]]:
 def frame_of(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> Frame:
     """Return what must be shown for all layers and ceilings; the slowest memory enters from the left side."""
     peak, slowest = max(ceilings.flops.values()), min(ceilings.bandwidth.values())
-    x_min = min(layer["intensity"] for layer in layers) / 4
+    x_min = min(layer["intensity"] for layer in layers) / 8
     x_max = max(*(layer["intensity"] for layer in layers), peak / slowest) * 6
     y_min = min(*(layer["attained_flops_per_s"] for layer in layers), slowest * x_min) / 1.6
     y_max = max(peak, *(layer["attained_flops_per_s"] for layer in layers)) * _TOP
@@ -137,13 +138,13 @@ def add_layers(figure: go.Figure, row: Result, *, name: str, key: str, colour: s
     )  # fmt: skip
     figure.add_scatter(
         x=[layer["intensity"] for layer in layers], y=[layer["attained_flops_per_s"] for layer in layers],
-        mode="markers", name=name, legendgroup=key, text=[hover_text(layer) for layer in layers],
+        mode="markers", name=name, legendgroup=key, text=[hover_text(layer, name) for layer in layers],
         marker={
-            "color": colour, "opacity": 0.9, "line": {"color": "var(--ground)", "width": 1},
+            "color": colour, "opacity": 0.85, "line": {"color": "var(--ground)", "width": 1},
             "symbol": [f"{symbol}-open" if layer.get("exempt") else symbol for layer in layers],
             "size": [_MARK + _MARK_GROWTH * math.sqrt(layer["share"]) for layer in layers],
         },
-        hovertemplate=f"%{{text}}<extra>{name}</extra>",
+        hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
 
@@ -160,13 +161,14 @@ def set_axes(figure: go.Figure, frame: Frame) -> None:
     figure.update_layout(height=520)
 
 
-def hover_text(layer: dict[str, Any]) -> str:
-    """Say in lines what is known of a layer."""
+def hover_text(layer: dict[str, Any], engine: str) -> str:
+    """Say in lines what is known of a layer; `engine` is what its row is called."""
     level = layer.get("level") or {}
     places = [f"{what} from {where}" for what, where in level.items() if where]
     precision = layer["precision"]
     lines = [
         f"<b>{layer['name']}</b>",
+        f"on {engine}",
         f"{units.seconds(layer['time_s'])}, {layer['share']:.1%} of the time",
         f"{quantities.count(layer['flops'])} operations, {quantities.count(layer['bytes'])} bytes: "
         f"{layer['intensity']:.3g} a byte",

@@ -1,6 +1,7 @@
 """What the plots of one report share: which rows belong together, what they are called, and their colours and marks.
 
-An engine has a colour, a form of the network (`fp32.onnx`, `int8.onnx`) a dash and a marker, everywhere on the page.
+An engine has a colour everywhere on the page, a form of the network (`fp32.onnx`, `int8.onnx`) a marker; where an
+engine ran several forms, a dash or a hatching tells them apart.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ Result = dict[str, Any]
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#8C8C8C")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+PATTERNS = ("", "/", ".", "x", "-", "|")
 _LONGEST_FORM = 24  # characters; a legend's entry must fit on a phone
 
 
 @dataclass(frozen=True, slots=True)
 class Styles:
-    """The names and looks of a report's rows. `networks` maps a row's `source` to its title."""
+    """The names and looks of a report's rows: the title of each `source`, and the forms that each engine ran."""
 
     networks: dict[str, str]
-    engines: tuple[str, ...]
-    forms: tuple[str, ...]
+    forms: dict[str, list[str]]
 
     def network(self, result: Result) -> str:
         """What the network is called that a row ran."""
@@ -46,15 +47,23 @@ class Styles:
 
     def colour(self, result: Result) -> str:
         """The engine's."""
-        return COLOURS[self.engines.index(result["engine"]) % len(COLOURS)]
+        return COLOURS[list(self.forms).index(result["engine"]) % len(COLOURS)]
 
     def dash(self, result: Result) -> str:
-        """The form's, for lines."""
-        return DASHES[self.forms.index(self.form(result)) % len(DASHES)]
+        """For lines: solid for an engine's first form, since its colour says enough."""
+        return DASHES[self._rank(result) % len(DASHES)]
+
+    def pattern(self, result: Result) -> str:
+        """For bars, likewise."""
+        return PATTERNS[self._rank(result) % len(PATTERNS)]
 
     def symbol(self, result: Result) -> str:
-        """The form's, for points."""
-        return SYMBOLS[self.forms.index(self.form(result)) % len(SYMBOLS)]
+        """The form's, for points: the same for every engine."""
+        forms = list(dict.fromkeys(form for forms in self.forms.values() for form in forms))
+        return SYMBOLS[forms.index(self.form(result)) % len(SYMBOLS)]
+
+    def _rank(self, result: Result) -> int:
+        return self.forms[result["engine"]].index(self.form(result))
 
     def key(self, result: Result) -> str:
         """What tells one line of a plot from another, whole and unshortened."""
@@ -65,8 +74,12 @@ def styles_of(report: Report) -> Styles:
     """Name and colour a report's rows."""
     results = report["results"]
     networks = {source: _network_title(results, source) for source in dict.fromkeys(r["source"] for r in results)}
-    forms = dict.fromkeys(_form(r["artefact"], networks[r["source"]]) for r in results)
-    return Styles(networks, tuple(dict.fromkeys(r["engine"] for r in results)), tuple(forms))
+    forms: dict[str, list[str]] = {}
+    for result in results:
+        known, form = forms.setdefault(result["engine"], []), _form(result["artefact"], networks[result["source"]])
+        if form not in known:
+            known.append(form)
+    return Styles(networks, forms)
 
 
 def main_results(report: Report) -> list[Result]:
@@ -104,13 +117,14 @@ def listed(words: Iterable[str]) -> str:
 
 
 def _network_title(results: list[Result], source: str) -> str:
-    """Eager PyTorch is called as its network is; without it, the names that share the source have a beginning in common."""
+    """What eager PyTorch, called as its network is, is called; else the beginning that the artefacts' names share."""
     rows = [r for r in results if r["source"] == source]
     eager = [r["artefact"] for r in rows if r["engine"] == "eager"]
     if eager:
         return str(eager[0])
     names = [r["artefact"].split(".", 1)[0] for r in rows]
-    return os.path.commonprefix(names).rstrip("-_. ") or names[0]
+    shared = str(os.path.commonprefix(names))  # noqa: RUF071 - character by character is what is meant
+    return shared.rstrip("-_. ") or str(names[0])
 
 
 def _form(artefact: str, network: str) -> str:

@@ -63,7 +63,7 @@ def _start_view(rows: list[Result], styles: Styles) -> View:
             hovertemplate=f"%{{text}}<extra>{title}, %{{customdata}}</extra>",
         )  # fmt: skip
     figure.update_layout(barmode="stack", bargap=0.35, height=90 + 44 * len(rows))
-    figure.update_xaxes(title=unit)
+    figure.update_xaxes(title=quantities.UNIT_WORDS[unit])
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=names, showgrid=False)
     totals = listed(f"{styles.name(row)} {units.seconds(sum(row['cold_start_s'].values()))}" for row in rows)
     return View(figure, f"Time from process start to the first logits: {totals}.")
@@ -77,7 +77,7 @@ def _memory_view(rows: list[Result], styles: Styles) -> View | None:
     for row in rows:
         values = [row["memory_bytes"].get(key) for key, _ in stages]
         figure.add_scatter(
-            x=[wrapped(title, 8) for _, title in stages], y=[value and value / 1e6 for value in values],
+            x=[wrapped(title, 10) for _, title in stages], y=[value and value / 1e6 for value in values],
             name=styles.name(row), legendgroup=styles.key(row), mode="lines+markers",
             line={"color": styles.colour(row), "dash": styles.dash(row), "width": 2},
             marker={"symbol": styles.symbol(row), "size": 9}, text=[units.megabytes(value) for value in values],

@@ -1,4 +1,4 @@
-"""Read bandwidth over the size of what is read: each plateau is a level of memory (after the Empirical Roofline Tool)."""
+"""Read bandwidth over the size of what is read: a plateau is a level of memory (as in the Empirical Roofline Tool)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def sweep_plot(report: Report) -> Plot:
     if not sweeps:
         absent = "No sweep over the working set was measured, so no plateaus can be shown."
         return Plot("sweep", title, "", (), absent=absent)
-    caption = "Over the size of what is read again and again. Each plateau is a level of memory; the dotted lines are where the levels end."
+    caption = (
+        "Over the size of what is read again and again. Each plateau is a level of memory; the dotted lines are where "
+        "the levels end."
+    )
     return Plot("sweep", title, caption, (_view(roofline or {}, sweeps),))
 
 
@@ -38,7 +41,7 @@ def _view(roofline: Report, sweeps: dict[str, list[list[float]]]) -> View:
     for level, size in (roofline.get("levels_bytes") or {}).items():
         figure.add_vline(x=size, line={"color": "var(--soft)", "dash": "dot", "width": 1})
         figure.add_annotation(
-            text=f"{level} ", x=math.log10(size), xanchor="right", y=1, yref="paper", yanchor="top",
+            text=level, x=math.log10(size), y=1, yref="paper", yanchor="bottom",
             showarrow=False, font={"color": "var(--soft)"},
         )  # fmt: skip
     sizes = [size for points in sweeps.values() for size, _ in points]
