@@ -24,15 +24,20 @@ def ceilings_table(report: Report) -> Table:
     keys = sorted({key for rates in (*ceilings["flops"].values(), by_threads) for key in rates}, key=_threads)
     stability = roofline.get("stability") or {}
     cells = [
-        (f"{p} arithmetic", *(_operations(rates.get(key), p) for key in keys), *_stability(stability.get(p), p))
+        (
+            f"{p} arithmetic",
+            *(quantities.operations_rate(rates.get(key), p) for key in keys),
+            *_stability(stability.get(p), p),
+        )
         for p, rates in ceilings["flops"].items()
     ]
     cells += [
-        (f"read from {level}", *(_bytes((by_threads.get(key) or {}).get(level)) for key in keys),
+        (f"read from {level}", *(quantities.bytes_rate((by_threads.get(key) or {}).get(level)) for key in keys),
          *_stability(stability.get(level), None))
         for level in ceilings["bandwidth"]
     ]  # fmt: skip
-    heading = ("ceiling", *(_threads_title(key) for key in keys), "before the run", "after", "apart")
+    titles = ["measured"] if roofline.get("method") == "cuda-probe" else [_threads_title(key) for key in keys]
+    heading = ("ceiling", *titles, "before the run", "after", "apart")
     return Table("Ceilings of this machine", heading, tuple(cells), 1, _method(roofline))
 
 
@@ -43,11 +48,11 @@ def layers_table(rows: list[Result], styles: Styles, title: str) -> Table:
     cells = tuple(
         (
             styles.name(row), layer["name"], layer["bound"] + _levels(layer), str(row["batch"]),
-            quantities.count(layer["flops"]), quantities.count(layer["bytes"]), f"{layer['intensity']:.3g}",
+            quantities.count(layer["flops"]), quantities.count(layer["bytes"]), quantities.ratio(layer["intensity"]),
             units.seconds(layer["time_s"]), f"{layer['share']:.1%}",
             quantities.operations_rate(layer["attained_flops_per_s"], layer["precision"]),
             quantities.operations_rate(layer["roof_flops_per_s"], layer["precision"]),
-            f"{layer['efficiency']:.0%}", layer.get("exempt") or ("yes" if layer.get("placed") else "too short"),
+            quantities.percent(layer["efficiency"]), layer.get("exempt") or ("yes" if layer.get("placed") else "no"),
         )
         for row in rows
         for layer in row["layers"]
@@ -122,24 +127,17 @@ def _method(roofline: dict[str, Any]) -> str:
     if not roofline:
         return "Not measured in this report."
     facts = [roofline.get("method"), roofline.get("compiler"), roofline.get("instruction_set")]
-    slow = "numpy's BLAS reached these, since no C compiler was found: a C kernel may reach more."
-    note = f"Measured by {', '.join(str(fact) for fact in facts if fact)}."
-    return f"{note}\n{slow}" if roofline.get("method") == "numpy" else note
+    lines = [f"Measured by {', '.join(str(fact) for fact in facts if fact)}."]
+    if roofline.get("method") == "numpy":
+        lines.append("These are what numpy's BLAS reached, since no C compiler was found: a C kernel may reach more.")
+    return "\n".join([*lines, *roofline.get("notes", [])])
 
 
 def _stability(pair: list[float] | None, precision: str | None) -> tuple[str, str, str]:
     if not pair:
         return "-", "-", "-"
-    before, after = (_operations(v, precision) if precision else _bytes(v) for v in pair)
+    before, after = (quantities.operations_rate(v, precision) if precision else quantities.bytes_rate(v) for v in pair)
     return before, after, f"{abs(pair[1] / pair[0] - 1):.1%}"
-
-
-def _operations(value: float | None, precision: str) -> str:
-    return "-" if value is None else quantities.operations_rate(value, precision)
-
-
-def _bytes(value: float | None) -> str:
-    return "-" if value is None else quantities.bytes_rate(value)
 
 
 def _levels(layer: dict[str, Any]) -> str:

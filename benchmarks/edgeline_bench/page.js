@@ -103,7 +103,7 @@ function alongLines(node) {
   const angle = Math.atan2(yaxis._length / (yaxis.range[1] - yaxis.range[0]), xaxis._length / (xaxis.range[1] - xaxis.range[0]));
   annotations.forEach((annotation, i) => {
     if (annotation.name !== "along") return;
-    const half = 0.28 * font.size * annotation.text.length + 8, above = 0.75 * font.size;
+    const half = 0.28 * font.size * annotation.text.length + 12, above = 0.75 * font.size;
     changes[`annotations[${i}].textangle`] = -angle * 180 / Math.PI;
     changes[`annotations[${i}].xshift`] = Math.cos(angle) * half - Math.sin(angle) * above;
     changes[`annotations[${i}].yshift`] = Math.sin(angle) * half + Math.cos(angle) * above;

@@ -142,7 +142,7 @@ def layers_of(network, engine, batch, threads):
                     "bound": "compute" if by_compute > by_memory else "memory",
                     "level": {"weights": level, "activations": level},
                     "exempt": "winograd" if (title, engine[0]) == ("conv3", "openvino") else None,
-                    "placed": roof_s / efficiency >= 20e-6,
+                    "placed": roof_s / efficiency >= 20e-6 or batch >= 64,
                 }
             )  # fmt: skip
     total = sum(record["time_s"] for record in records)

@@ -170,4 +170,13 @@ def _add_light(figure: go.Figure, rows: Sequence[Row], engines: int, thickness: 
 def _note(results: Sequence[Result], styles: Styles) -> str:
     profiles = [(styles.name(result), result.get("layer_profile")) for result in results]
     scaled = listed(f"{name} ({p['method']}) by {p['scale']:.2f}" for name, p in profiles if p)
-    return f"Times of an engine's own profile are scaled to its latency without one: {scaled}." if scaled else ""
+    apart = listed(
+        f"{name} {units.seconds(sum(group['time_s'] for group in p['unmatched']))}"
+        for name, p in profiles
+        if p and p.get("unmatched")
+    )
+    notes = (
+        f"Times of an engine's own profile are scaled to its latency without one: {scaled}." if scaled else "",
+        f"Not shown, since they belong to no layer of the graph: {apart}." if apart else "",
+    )
+    return " ".join(note for note in notes if note)

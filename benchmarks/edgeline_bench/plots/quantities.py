@@ -9,14 +9,24 @@ UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 _PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 
-def operations_rate(value: float, precision: str) -> str:
-    """Format operations/s: `115 GFLOP/s`, for integers `460 GOP/s`."""
-    return f"{_scaled(value)}{'OP' if precision.startswith('int') else 'FLOP'}/s"
+def operations_rate(value: float | None, precision: str) -> str:
+    """Format operations/s: `115 GFLOP/s`, for integers `460 GOP/s`; `-` for None."""
+    return "-" if value is None else f"{_scaled(value)}{'OP' if precision.startswith('int') else 'FLOP'}/s"
 
 
-def bytes_rate(value: float) -> str:
-    """Format bytes/s: `21 GB/s` (10^9)."""
-    return f"{_scaled(value)}B/s"
+def bytes_rate(value: float | None) -> str:
+    """Format bytes/s: `21 GB/s` (10^9); `-` for None."""
+    return "-" if value is None else f"{_scaled(value)}B/s"
+
+
+def percent(share: float | None) -> str:
+    """Format a share: `45%`; `-` for None."""
+    return "-" if share is None else f"{share:.0%}"
+
+
+def ratio(value: float | None) -> str:
+    """Format a quotient with three digits; `-` for None."""
+    return "-" if value is None else f"{value:.3g}"
 
 
 def capacity(value: float) -> str:

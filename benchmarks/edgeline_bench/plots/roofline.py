@@ -29,6 +29,7 @@ from edgeline_bench.plots.series import (
 from edgeline_bench.report import Report
 
 ABSENT = "No roofline in this report: this machine's ceilings were not measured, so no layer can be placed under them."
+_WHY_ABSENT = "they take under 20 us at a batch below 64, or do no arithmetic"
 _TOP = 2.5  # room above the highest ceiling, for its name
 _MARK, _MARK_GROWTH = 7, 15  # pixels: of a layer without a share of the time, and what the whole time would add
 
@@ -52,7 +53,7 @@ def roofline_plot(report: Report) -> Plot:
         return Plot("roofline", title, "", (), absent=ABSENT)
     placed = [layer for row in results for layer in placed_layers(row)]
     if not placed:
-        absent = "No layer of this report is long enough (20 us) to be placed under the roofline, or none was timed."
+        absent = "No layer was timed that is long enough (20 us) to be placed under the roofline."
         return Plot("roofline", title, "", (), absent=absent)
     caption = (
         "A point is a layer: to the right, more operations for each byte it must move; upwards, more operations a "
@@ -78,15 +79,15 @@ def ceilings_of(report: Report) -> Ceilings | None:
     roofline = report.get("roofline")
     if not roofline:
         return None
-    key = f"threads_{report['protocol']['threads']}"
+    key = f"threads_{roofline.get('threads', report['protocol']['threads'])}"
     flops = {p: rates.get(key) or max(rates.values()) for p, rates in roofline["ceilings"]["flops"].items() if rates}
     bandwidth = {level: rate for level, rate in roofline["ceilings"]["bandwidth"].items() if rate}
     return Ceilings(flops, bandwidth) if flops and bandwidth else None
 
 
 def placed_layers(row: Result) -> list[dict[str, Any]]:
-    """Return the layers of a row that are long enough to be placed."""
-    return [layer for layer in row["layers"] if layer.get("placed") and layer["intensity"] > 0]
+    """Return the layers of a row that are long enough to be placed, and that compute: what only moves has no place."""
+    return [x for x in row["layers"] if x.get("placed") and x["intensity"] and x["attained_flops_per_s"]]
 
 
 def frame_of(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> Frame:
@@ -171,10 +172,10 @@ def hover_text(layer: dict[str, Any], engine: str) -> str:
         f"on {engine}",
         f"{units.seconds(layer['time_s'])}, {layer['share']:.1%} of the time",
         f"{quantities.count(layer['flops'])} operations, {quantities.count(layer['bytes'])} bytes: "
-        f"{layer['intensity']:.3g} a byte",
+        f"{quantities.ratio(layer['intensity'])} a byte",
         f"attained {quantities.operations_rate(layer['attained_flops_per_s'], precision)} in {precision}",
         f"roof {quantities.operations_rate(layer['roof_flops_per_s'], precision)} ({units.seconds(layer['roof_s'])})",
-        f"efficiency {layer['efficiency']:.0%}, bound by {layer['bound']}",
+        f"efficiency {quantities.percent(layer['efficiency'])}, bound by {layer['bound']}",
         *([", ".join(places)] if places else []),
         *([f"exempt: {layer['exempt']}, may lie above its roof"] if layer.get("exempt") else []),
     ]
@@ -187,7 +188,7 @@ def _view(rows: list[Result], styles: Styles, ceilings: Ceilings, frame: Frame) 
     if not layers:
         return None
     figure = go.Figure()
-    add_ceilings(figure, ceilings, frame, {layer["precision"] for layer in layers})
+    add_ceilings(figure, ceilings, frame, _used(layers, ceilings))
     for row in rows:
         if placed_layers(row):
             add_layers(
@@ -212,13 +213,18 @@ def _alt(placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
 def _note(layers: Sequence[dict[str, Any]], placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
     absent = len(layers) - len(placed)
     exempt = sorted({str(layer["exempt"]) for layer in placed if layer.get("exempt")})
-    unused = [p for p in ceilings.flops if p not in {layer["precision"] for layer in layers}]
+    unused = [p for p in ceilings.flops if p not in _used(layers, ceilings)]
     notes = (
-        f"{absent} of {len(layers)} layers take under 20 us, too short to be placed." if absent else "",
+        f"{absent} of {len(layers)} layers are not placed: {_WHY_ABSENT}." if absent else "",
         f"Hollow points are exempt ({', '.join(exempt)}): they may lie above their roof." if exempt else "",
         f"Dotted: {', '.join(unused)}, which no layer here is computed in." if unused else "",
     )
     return " ".join(note for note in notes if note)
+
+
+def _used(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> set[str]:
+    """The precisions whose ceilings are roofs here: fp32's is also that of a precision which was not measured."""
+    return {layer["precision"] if layer["precision"] in ceilings.flops else "fp32" for layer in layers}
 
 
 def _add_ceiling(figure: go.Figure, x: list[float], y: list[float], label: str, colour: str, dash: str) -> None:

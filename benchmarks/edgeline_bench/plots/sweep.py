@@ -34,7 +34,7 @@ def _view(roofline: Report, sweeps: dict[str, list[list[float]]]) -> View:
         name = f"{count} thread{'s' * (count != '1')}"
         figure.add_scatter(
             x=[size for size, _ in points], y=[rate / 1e9 for _, rate in points], name=name, mode="lines+markers",
-            line={"color": colour, "width": 2}, marker={"size": 6},
+            line={"color": colour, "width": 2}, marker={"size": 4},
             text=[f"{quantities.capacity(size)}: {quantities.bytes_rate(rate)}" for size, rate in points],
             hovertemplate=f"%{{text}}<extra>{name}</extra>",
         )  # fmt: skip
@@ -45,7 +45,7 @@ def _view(roofline: Report, sweeps: dict[str, list[list[float]]]) -> View:
             showarrow=False, font={"color": "var(--soft)"},
         )  # fmt: skip
     sizes = [size for points in sweeps.values() for size, _ in points]
-    ticks = [4**k for k in range(5, 20) if min(sizes) <= 4**k <= max(sizes)]
+    ticks = [16**k for k in range(1, 12) if min(sizes) <= 16**k <= max(sizes)]
     figure.update_xaxes(
         type="log", title="working set", tickvals=ticks, ticktext=[quantities.capacity(t) for t in ticks], tickangle=0
     )
