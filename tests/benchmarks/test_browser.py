@@ -169,10 +169,10 @@ def test_nothing_lies_over_an_axis_title(opened, width):
 
 def test_a_page_follows_its_window(opened):
     tab = opened("two", width=1280)
-    tab.order("Emulation.setDeviceMetricsOverride", width=500, height=900, deviceScaleFactor=1, mobile=False)
+    tab.order("Emulation.setDeviceMetricsOverride", width=900, height=900, deviceScaleFactor=1, mobile=False)
     tab.run("new Promise(done => setTimeout(done, 1500))")
-    assert tab.run("document.documentElement.scrollWidth") == 500
-    assert 400 < tab.run(f"{NODE.format('roofline')}.querySelector('.main-svg').getBoundingClientRect().width") < 500
+    assert tab.run("document.documentElement.scrollWidth") == 900
+    assert 800 < tab.run(f"{NODE.format('roofline')}.querySelector('.main-svg').getBoundingClientRect().width") < 900
     tab.order("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     tab.run("new Promise(done => setTimeout(done, 500))")
     colour = tab.run(f"getComputedStyle({NODE.format('roofline')}.querySelector('.xtick text')).fill")
