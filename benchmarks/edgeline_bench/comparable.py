@@ -12,7 +12,7 @@ from typing import Any
 from edgeline_bench.report import Report
 
 _HOST_KEYS = ("cpu", "machine", "usable_cores", "isa", "memory_bytes", "gpu")
-_PROTOCOL_KEYS = ("mode", "threads", "pinned", "device", "slot_s")
+_PROTOCOL_KEYS = ("mode", "threads", "pinned", "device", "slot_s", "server_qps", "latency_bound_s")
 _ROW_KEYS = ("threads", "device", "arithmetic")
 
 RowKey = tuple[str, str, str, str, int]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 
-
 def relative_spread(values: Sequence[float]) -> float:
     """Return the standard deviation as a share of the mean, from the median absolute deviation (robust)."""
     array = np.asarray(values, np.float64)

@@ -53,9 +53,7 @@ def report_from_run(
     """Put a run into the shape of report.json; `ceilings` are of the machine that it ran on, None when not measured."""
     interpreter = procfs.memory_of_interpreter()
     findings = findings_of(run.measured, ceilings)
-    results = [
-        _result(measured, found, interpreter) for measured, found in zip(run.measured, findings, strict=True)
-    ]
+    results = [_result(measured, found, interpreter) for measured, found in zip(run.measured, findings, strict=True)]
     reasons = [*invalid_reasons, *layer_reasons(results)]
     report = {
         "schema_version": SCHEMA_VERSION,

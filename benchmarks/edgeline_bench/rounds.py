@@ -1,8 +1,8 @@
 """The run itself: all points in turn, round after round, so that drift of the machine hits all alike.
 
 Only one worker runs at any time. The order is shuffled each round, from a fixed seed, so that no engine always follows
-the same neighbour. What is not timed against others (the search for a server's rate, the profile of the layers, MLPerf's
-LoadGen) is done before and after the rounds, worker by worker.
+the same neighbour. What is not timed against others (the search for a server's rate, the profile of the layers,
+MLPerf's LoadGen) is done before and after the rounds, worker by worker.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Loadgen:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run goes. `profile_s` (None: no layers) is for each worker; `search_s` and `latency_bound_s` are server's."""
+    """How a run goes. `profile_s` (None: no layers) is for each worker, `search_s` and `latency_bound_s` for server."""
 
     rounds: int
     slot_s: float

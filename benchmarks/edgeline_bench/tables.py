@@ -37,7 +37,7 @@ def latency_table(report: Report) -> Table:
     )  # fmt: skip
     notes = [text for text in (_withheld_text(rows),) if text]
     if any(_harness_text(r) for r in rows):
-        notes.append("In brackets: the share of the median that the clock and Python's call take, for calls below 50 us.")
+        notes.append("In brackets: the harness's own share of the median (clock and Python), for calls below 50 us.")
     notes += [f"{name} is {precision} by its graph; here it was computed in {used}."
               for name, precision, used in dict.fromkeys(
                   (r["artefact"], r["precision"], arithmetic(r)) for r in report["results"]
@@ -49,13 +49,24 @@ def latency_table(report: Report) -> Table:
 
 
 def scenario_table(report: Report) -> Table:
-    """The other scenarios: latency of a query, throughput, a server's rate, and what LoadGen said, where it was asked."""
-    heading = ("engine", "artefact", "scenario", "batch", "p50", "p90", "p99", "throughput", "server's limit", "LoadGen")
+    """The other scenarios: latency of a query, throughput, a server's rate; and what LoadGen said."""
+    heading = (
+        "engine",
+        "artefact",
+        "scenario",
+        "batch",
+        "p50",
+        "p90",
+        "p99",
+        "throughput",
+        "server's limit",
+        "LoadGen",
+    )
     rows = [r for r in report["results"] if r["scenario"] != "single-stream" or r.get("mlperf")]
     cells = tuple(
         (
             r["engine"], r["artefact"], r["scenario"], str(r["batch"]),
-            *(units.seconds(r["latency_s"][key]) if r["scenario"] != "offline" else "" for key in ("p50", "p90", "p99")),
+            *(units.seconds(r["latency_s"][key]) for key in ("p50", "p90", "p99")),
             units.rate(r["throughput_per_s"]), _server_text(r.get("server")), _mlperf_text(r.get("mlperf")),
         )
         for r in rows

@@ -87,13 +87,14 @@ def _memory_text(network: list[Result]) -> str:
     if row is None:
         return ""
     memory = row["memory_bytes"]
-    text = f"{_listed(_shares(row['layers'], 'bytes_weights'), 'holds')} of the {units.megabytes(memory['weights'])} of weights."
+    weights = units.megabytes(memory["weights"])
+    text = f"{_listed(_shares(row['layers'], 'bytes_weights'), 'holds')} of the {weights} of weights."
     activations = memory.get("activations")
     if activations:
         more, less = ("Weights", "activations") if memory["weights"] >= activations else ("Activations", "weights")
         text += (
-            f" {more} outweigh {less}: {units.megabytes(memory['weights'])} of weights, {units.megabytes(activations)} of "
-            f"activations alive at once (batch {row['batch']})."
+            f" {more} outweigh {less}: {weights} of weights, {units.megabytes(activations)} of activations alive at "
+            f"once (batch {row['batch']})."
         )
     return text
 
@@ -103,9 +104,8 @@ def _computation_text(network: list[Result]) -> str:
     if row is None:
         return ""
     operations = sum(layer["flops"] for layer in row["layers"]) / row["batch"]
-    text = (
-        f"{_listed(_shares(row['layers'], 'flops'), 'does')} of the {units.count(operations)} operations of one inference."
-    )
+    shares = _listed(_shares(row["layers"], "flops"), "does")
+    text = f"{shares} of the {units.count(operations)} operations of one inference."
     for name, rows in _forms(network).items():
         timed = _listed(_shares(rows[0]["layers"], "time_s"), "takes")
         if timed:
@@ -181,9 +181,8 @@ def _int8_text(network: list[Result], ceilings: Ceilings | None) -> str:
             text = f"Measured at batch {narrow['batch']}, int8 on {narrow['engine']} is {word} as fp32. "
         light = (narrow["speed_of_light_s"] or {}).get("warm")
         if light:
-            text += (
-                f"It takes {units.seconds(narrow['latency_s']['p50'])}; this machine could do it in {units.seconds(light)}."
-            )
+            time_s = units.seconds(narrow["latency_s"]["p50"])
+            text += f"It takes {time_s}; this machine could do it in {units.seconds(light)}."
         return text
     return _int8_estimate(wide or _reference(network), ceilings)
 
