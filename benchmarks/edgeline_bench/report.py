@@ -115,6 +115,11 @@ def _result(measured: Measured, found: Mapping[str, Any], interpreter: procfs.Me
         "layer_profile": found["layer_profile"],
         "speed_of_light_s": found["speed_of_light_s"],
         "energy": _energy(measured),
+        "gpu_stages": measured.gpu_stages
+        and {
+            stage: {percentile_name(percent): percentile_s(times, percent) for percent in (50, 90, 99)}
+            for stage, times in measured.gpu_stages.items()
+        },
     }
 
 

@@ -61,6 +61,7 @@ class Measured:
     busy_threads: int = 0
     server: dict[str, Any] | None = None
     profile: dict[str, Any] | None = None
+    gpu_stages: dict[str, list[float]] | None = None
     mlperf: dict[str, Any] | None = None
 
     @property
@@ -142,6 +143,7 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
         for (worker, measured), before in zip(workers, threads, strict=True):
             after = health.thread_seconds(worker.pid)
             measured.busy_threads = health.busy_threads(before, after, measured.elapsed_s)
+        _time_gpu_stages(workers, plan, steps)
         _profile_layers(workers, plan, steps)
         _run_loadgen(workers, plan, steps)
     measured_points, of_reference = [m for _, m in workers[:-1]], workers[-1][1]
@@ -162,7 +164,8 @@ class _Steps:
 def _extras(points: Sequence[Point], plan: Plan) -> int:
     searches = sum(_wants_search(point) for point in points)
     profiles = 0 if plan.profile_s is None else sum(_wants_profile(point) for point in points)
-    return searches + profiles + (len(points) if plan.loadgen else 0)
+    stages = sum(_has_gpu_stages(point) for point in points)
+    return searches + stages + profiles + (len(points) if plan.loadgen else 0)
 
 
 def _wants_search(point: Point) -> bool:
@@ -187,6 +190,17 @@ def _search_rates(workers: _Workers, plan: Plan, steps: _Steps) -> None:
         if found["rate_per_s"] is None:
             raise InputError(f"{point.title}: no rate holds its latency bound: {found['why']}: --latency-bound")
         measured.server = {**found, "given": False}
+
+
+def _has_gpu_stages(point: Point) -> bool:
+    return point.engine == "tensorrt" and _wants_profile(point)
+
+
+def _time_gpu_stages(workers: _Workers, plan: Plan, steps: _Steps) -> None:
+    for worker, measured in workers:
+        if _has_gpu_stages(measured.point):
+            steps.next("stages", measured.point)
+            measured.gpu_stages = worker.ask("stages", seconds=plan.slot_s)
 
 
 def _profile_layers(workers: _Workers, plan: Plan, steps: _Steps) -> None:

@@ -93,6 +93,11 @@ def _profile(host: _Host, seconds: float) -> dict[str, Any]:
         return {"record": None, "why": str(error)}
 
 
+def _stages(host: _Host, seconds: float) -> dict[str, Any]:
+    """Time enqueue, compute and end to end apart, on a GPU."""
+    return host.engine.stages(seconds)
+
+
 def _loadgen(host: _Host, request: dict[str, Any]) -> dict[str, Any]:
     """Let MLPerf's LoadGen drive the engine."""
     from edgeline_bench.scenarios.library import samples_from_artefact
@@ -107,6 +112,7 @@ _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "turn": _turn,
     "search": _search,
     "profile": _profile,
+    "stages": _stages,
     "loadgen": _loadgen,
 }
 

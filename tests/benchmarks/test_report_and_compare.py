@@ -5,7 +5,8 @@ import pytest
 
 from edgeline.errors import InputError
 from edgeline_bench import tables, validity
-from edgeline_bench.points import reference_point
+from edgeline_bench.health import MachineState
+from edgeline_bench.points import Point, reference_point
 from edgeline_bench.report import read_report
 from edgeline_bench.rounds import Measured, Run
 from tests.benchmarks.made import changed, made_report, with_roofline
@@ -89,9 +90,23 @@ def test_damaged_reports_are_refused(written, change, words):
 # --- validity and tables ----------------------------------------------------------------------------------------
 
 
-def run_with(reference_medians, foreign_load=0.0):
+STEADY = MachineState(3e9, 0)
+
+
+def run_with(reference_medians, foreign_load=0.0, rows=(), after=STEADY):
     reference = Measured(reference_point(()), {}, rounds_s=[[m] for m in reference_medians])
-    return Run([], reference, foreign_load, 60.0)
+    return Run(list(rows), reference, foreign_load, 60.0, STEADY, after)
+
+
+def row(medians, per_round=40, **changes):
+    changes = {"busy_threads": 1, "mlperf": None, **changes}
+    point = Point("onnxruntime", "lenet", "session", "fp32", changes.pop("batch", 1), 1, (),
+                  scenario=changes.pop("scenario", "single-stream"))  # fmt: skip
+    return Measured(point, {}, rounds_s=[[m] * per_round for m in medians], **changes)
+
+
+FEW = row([1.0] * 20, per_round=3)
+LOADGEN = {"valid": False, "invalid_reason": "min duration"}
 
 
 @pytest.mark.parametrize(
@@ -103,15 +118,29 @@ def run_with(reference_medians, foreign_load=0.0):
         (run_with([1.0] * 10 + [1.2] * 10), 1, "drifted by \\+20%"),
         (run_with([1.0, 1.4] * 10), 1, "spreads by"),
         (run_with([1.0] * 20, 0.5), 1, "other processes used 50% of a core"),
-        (run_with([1.0] * 20, None), 1, None),
+        (run_with([1.0] * 20, None), 1, "the load average was 0.90"),
+        (run_with([1.0] * 20, after=MachineState(2e9, 0)), 1, "frequency fell from 3.00 to 2.00 GHz"),
+        (run_with([1.0] * 20, after=MachineState(3e9, 2)), 1, "throttled 2 times"),
+        (run_with([1.0] * 20, rows=[row([1.0] * 20)]), 1, None),
+        (run_with([1.0] * 20, rows=[row([1.0] * 10 + [1.3] * 10)]), 1, "onnxruntime lenet batch 1 drifted by \\+30%"),
+        (run_with([1.0] * 10 + [1.05] * 10, rows=[row([1.0] * 10 + [1.05] * 10)]), 1, None),
+        (run_with([1.0] * 20, rows=[row([1.0, 1.4] * 10)]), 1, "batch 1 spreads by"),
+        (run_with([1.0] * 20, rows=[row([1.0] * 20, busy_threads=2)]), 1, "worked with 2 threads, 1 was asked for"),
+        (run_with([1.0] * 20, rows=[FEW]), 1, "batch 1: p90 needs 64 queries, there were 60"),
+        (run_with([1.0] * 20, rows=[row([1.0] * 20, per_round=3, batch=8)]), 1, None),
+        (
+            run_with([1.0] * 20, rows=[row([1.0] * 20, batch=8, per_round=20, scenario="multi-stream")]),
+            1,
+            "p99 needs 662 queries, there were 400",
+        ),
+        (run_with([1.0] * 20, rows=[row([1.0] * 20, mlperf=LOADGEN)]), 1, "LoadGen says INVALID: min duration"),
     ],
 )
 def test_validity(run, threads, words):
-    reasons = validity.invalid_reasons(run, threads, cores=2)
+    reasons = validity.invalid_reasons(run, threads, cores=2, load_average=0.9)
     if words is None:
         assert reasons == []
     else:
-        assert len(reasons) >= 1
         assert re.search(words, "; ".join(reasons))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -68,10 +69,13 @@ def test_the_report_says_what_schemas_asks_for(report_path):
                 "speed_of_light_s"} <= result.keys()  # fmt: skip
         assert len(result["round_medians_s"]) == 3
         assert result["latency_s"]["p50"] == sorted(result["samples_s"])[(len(result["samples_s"]) + 1) // 2 - 1]
-        assert set(result["cold_start_s"]) == {"import", "load", "first"}
-        # 61,706 float32 parameters, and the two int64 of Reshape's target
-        assert result["memory_bytes"]["weights"] == 4 * 61_706 + 16
-        assert 0 < result["memory_bytes"]["import"] <= result["memory_bytes"]["load"] <= result["memory_bytes"]["peak"]
+        start, memory = result["cold_start_s"], result["memory_bytes"]
+        assert start["total"] == pytest.approx(start["import"] + start["load"] + start["first"])
+        assert memory["weights"] == 4 * 61_706
+        stages = [memory[stage] for stage in ("interpreter", "import", "load", "first", "peak")]
+        assert 1e6 < stages[0] < stages[1] <= stages[2] <= stages[3] <= stages[4]
+        for stage in memory["stages"].values():
+            assert stage["anonymous"] + stage["file_backed"] <= stage["resident"] * 1.01 <= stage["peak"] * 1.02
         assert result["accuracy"] > 0.5
     assert len(report["reference_kernel"]["round_medians_s"]) == 3
     assert report["valid"] is False
@@ -88,13 +92,29 @@ def test_what_eager_costs_is_seen(report_path):
 def test_markdown_and_page_stand_beside_it(report_path):
     text = report_path.with_suffix(".md").read_text()
     assert text.startswith("# Edgeline benchmark\n")
-    assert text.count("| eager | lenet-mnist-10k |") == 4
+    titles = re.findall("^## (.*)$", text, re.M)
+    assert titles == ["Latency and throughput", "Start, memory and size", "Memory and energy", "Speed of light",
+                      "Layers of lenet-mnist-10k at batch 4", "Ceilings of this machine",
+                      "Machine and protocol"]  # fmt: skip
+    assert "**What dominates the memory of lenet-mnist-10k?** fc1 holds 78%" in text
     assert report_path.with_suffix(".html").stat().st_size > 1_000_000
 
 
 def test_an_invalid_report_is_announced(exported, command, tmp_path):
     core = str(min(os.sched_getaffinity(0)))
-    argv = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    argv = (
+        "--baseline",
+        "none",
+        "--batch",
+        1,
+        "--rounds",
+        1,
+        "--seconds",
+        0.02,
+        "--no-roofline",
+        "--out",
+        tmp_path / "r.json",
+    )
     code, out, err = command(MAIN, exported, *argv, "--threads", 2, "--pin", core)
     assert code == 0
     assert "this report will be INVALID: 1 rounds, intervals need at least 20" in err
@@ -106,14 +126,26 @@ def test_a_folder_of_traps_is_not_imported_from(exported, command, tmp_path, mon
     """`python -m` would put the current folder first: a numpy.py that lies there must not run."""
     (tmp_path / "numpy.py").write_text("raise SystemExit('trapped')")
     monkeypatch.chdir(tmp_path)
-    argv = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    argv = (
+        "--baseline",
+        "none",
+        "--batch",
+        1,
+        "--rounds",
+        1,
+        "--seconds",
+        0.02,
+        "--no-roofline",
+        "--out",
+        tmp_path / "r.json",
+    )
     code, _, err = command(MAIN, exported, *argv)
     assert code == 0, err
 
 
 def test_a_manifest_does_not_decide_what_code_runs(artefact, command, tmp_path, edit_manifest):
     edit_manifest(artefact, source={"kind": "factory", "factory": "os:abort", "weights_sha256": None})
-    argv = ("--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    argv = ("--batch", 1, "--rounds", 1, "--seconds", 0.02, "--no-roofline", "--out", tmp_path / "r.json")
     code, _, err = command(MAIN, artefact, *argv)
     assert code == 0
     assert "was made from a factory: no eager baseline (name it with --factory package.module:factory)" in err
@@ -122,7 +154,7 @@ def test_a_manifest_does_not_decide_what_code_runs(artefact, command, tmp_path, 
 
 def test_a_baseline_of_another_network_is_refused(artefact, command, tmp_path, edit_manifest):
     edit_manifest(artefact, source={"kind": "factory", "factory": "any:thing", "weights_sha256": None})
-    argv = ("--batch", 2, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    argv = ("--batch", 2, "--rounds", 1, "--seconds", 0.02, "--no-roofline", "--out", tmp_path / "r.json")
     code, _, err = command(MAIN, artefact, *argv, "--factory", "edgeline_train.models.lenet:LeNet")
     assert code == 2
     assert "this is not the network that lenet-mnist-10k.fp32.onnx holds: its logits differ by" in one_line(err)
@@ -131,15 +163,27 @@ def test_a_baseline_of_another_network_is_refused(artefact, command, tmp_path, e
 
 def test_two_artefacts_share_the_baseline_of_their_weights(exported, weights_folder, command, tmp_path):
     second = shutil.copytree(exported, tmp_path / "second.fp32.onnx")
-    argv = ("--weights", weights_folder, "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    argv = (
+        "--weights",
+        weights_folder,
+        "--batch",
+        1,
+        "--rounds",
+        1,
+        "--seconds",
+        0.02,
+        "--no-roofline",
+        "--out",
+        tmp_path / "r.json",
+    )
     code, out, _ = command(MAIN, exported, second, *argv)
     assert code == 0
     report = read_report(tmp_path / "r.json")
     assert [r["engine"] for r in report["results"]] == ["eager", "onnxruntime", "onnxruntime"]
     ratios = [line.split()[-1] for line in out.splitlines() if line.startswith("onnxruntime")][:2]
     assert all(ratio.endswith("x") for ratio in ratios)
-    bars = [bar for trace in plots.start_figure(report).data for bar in trace.y]
-    assert len(set(bars)) == 3
+    views = plots.all_plots(report)["stages"].views
+    assert len({bar for trace in views[0].figure.data for bar in trace.y}) == 3
 
 
 def test_the_same_network_from_other_weights_is_another_row(exported, weights_folder, tmp_path):
@@ -164,7 +208,7 @@ def test_no_worker_is_left(report_path):
 def test_json_and_baseline(exported, weights_folder, tmp_path, command, baseline):
     code, out, _ = command(
         MAIN, exported, "--weights", weights_folder, "--out", tmp_path / "r.json", "--batch", 2, "--baseline", baseline,
-        "--json", "--rounds", 1, "--seconds", 0.02, "--pin", "any",
+        "--json", "--rounds", 1, "--seconds", 0.02, "--no-roofline", "--pin", "any",
     )  # fmt: skip
     assert code == 0
     report = json.loads(out)
@@ -174,7 +218,9 @@ def test_json_and_baseline(exported, weights_folder, tmp_path, command, baseline
 
 def test_reports_do_not_overwrite_each_other_by_default(exported, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = command(MAIN, exported, "--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02)
+    code, out, _ = command(
+        MAIN, exported, "--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--no-roofline"
+    )
     assert code == 0
     (path,) = (tmp_path / "reports").glob("*.json")
     assert path.name.startswith("lenet-mnist-10k.fp32.onnx-2")
@@ -198,7 +244,7 @@ def test_a_worker_off_turn_is_stopped():
     with WorkerHandle(reference()) as worker:
         time.sleep(0.05)
         assert state_of(worker.pid) == "T"
-        answer = worker.ask(0.02)
+        answer = worker.ask("turn", slot_s=0.02, seed=0, rate_per_s=None)
         assert answer["samples_s"]
         time.sleep(0.05)
         assert state_of(worker.pid) == "T"
@@ -218,7 +264,7 @@ def test_a_worker_that_is_killed_is_named():
     with WorkerHandle(reference()) as worker:
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(ResourceError, match="the worker of reference kernel batch 1 ended .*killed by SIGKILL"):
-            worker.ask(0.02)
+            worker.ask("turn", slot_s=0.02, seed=0, rate_per_s=None)
 
 
 def test_an_error_in_a_worker_arrives_as_what_it_is(tmp_path):
@@ -331,7 +377,19 @@ def test_a_disk_that_is_full_for_the_page_keeps_the_report(exported, command, tm
         real(descriptor)
 
     monkeypatch.setattr("edgeline.files.os.fsync", fills_up)
-    argv = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--out", tmp_path / "r.json")
+    argv = (
+        "--baseline",
+        "none",
+        "--batch",
+        1,
+        "--rounds",
+        1,
+        "--seconds",
+        0.02,
+        "--no-roofline",
+        "--out",
+        tmp_path / "r.json",
+    )
     code, _, err = command(MAIN, exported, *argv)
     assert code == 4
     assert "r.json is written and whole, but r.md could not be: No space left on device" in one_line(err)

@@ -39,6 +39,13 @@ class Engine(Protocol):
         """Run any number of samples, float32 [n, ...] -> float32 [n, ...] numpy arrays; what LoadGen calls."""
         ...
 
+    def stages(self, seconds: float) -> dict[str, list[float]]:
+        """Return the seconds of `enqueue_s`, `compute_s` and `end_to_end_s` of calls on a GPU.
+
+        Raises MissingCapabilityError where there is none.
+        """
+        ...
+
     def profile(self, seconds: float) -> LayerProfile:
         """Return the time of each layer, measured in about so many seconds; after prepare().
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeline.errors import MissingCapabilityError
 from edgeline_bench.engines import Call
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class EagerEngine:
 
         with torch.inference_mode():
             return self._network(torch.from_numpy(samples)).numpy()
+
+    def stages(self, seconds: float) -> dict[str, list[float]]:
+        """Raise MissingCapabilityError: it is not timed on a GPU."""
+        raise MissingCapabilityError(f"eager PyTorch is timed on the CPU: no stages of a GPU in {seconds} s")
 
     def profile(self, seconds: float) -> LayerProfile:
         """Return the time of each layer by torch.profiler, matched to the graph of the artefact."""

@@ -62,6 +62,10 @@ class ReferenceEngine:
         """Raise MissingCapabilityError: it is no network."""
         raise MissingCapabilityError(f"the reference kernel is no network for {len(samples)} samples")
 
+    def stages(self, seconds: float) -> dict[str, list[float]]:
+        """Raise MissingCapabilityError: it is not timed on a GPU."""
+        raise MissingCapabilityError(f"the reference kernel runs on the CPU: no stages of a GPU in {seconds} s")
+
     def profile(self, seconds: float) -> LayerProfile:
         """Raise MissingCapabilityError: it has no layers."""
         raise MissingCapabilityError(f"the reference kernel has no layers to profile for {seconds} s")

@@ -49,6 +49,17 @@ class SessionEngine:
         """Run samples through Session.infer_all."""
         return self._session.infer_all(samples)
 
+    def stages(self, seconds: float) -> dict[str, list[float]]:
+        """Return the seconds of enqueue, compute and end to end of calls on a GPU."""
+        from edgeline_bench.gpu_stages import measure_stages
+
+        found = measure_stages(self._session, self._batch, seconds)
+        return {
+            "enqueue_s": found.enqueue_s,
+            "compute_s": found.compute_s,
+            "end_to_end_s": found.end_to_end.samples_s,
+        }
+
     def profile(self, seconds: float) -> LayerProfile:
         """Return the time of each layer by the engine's own profiler."""
         from edgeline_bench.layers.session_profile import profile_session
