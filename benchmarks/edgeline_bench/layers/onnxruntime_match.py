@@ -36,9 +36,10 @@ _LIGHT = ELEMENT_WISE | {"QuantizeLinear", "Cast", "Dropout", "Identity"}
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A node of the optimised graph: its name in a profile, the original nodes, else the index of the one it serves."""
+    """A node of the optimised graph: its name ("" where it has none), the original nodes, else whom it serves."""
 
     name: str
+    operator: str
     nodes: tuple[str, ...]
     beside: int | None
 
@@ -49,43 +50,38 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
     behind = {name: name for name in original.inputs}
     taken: set[str] = set()
     covers: list[tuple[str, ...]] = []
-    lost: set[int] = set()
+    serving: set[int] = set()
     for index, node in enumerate(optimised):
         tensor = _behind(original, node)
         if tensor is None:
             source = next((behind[name] for name in node.input if name in behind), None)
-            if not _serves(node) or source is None:
-                lost.add(index)
-            elif node.output:
+            if _serves(node) and source is not None:
+                serving.add(index)
                 behind[node.output[0]] = source
             covers.append(())
             continue
         tensor = _extended(original, tensor, claimed)
         stop = {behind[name] for name in node.input if name in behind}
         cover = _between(original, tensor, stop, taken)
-        if not _plausible(node, cover):
-            lost.add(index)
-            cover = []
+        heavy = node.op_type.endswith(MATRIX_OPERATORS)
+        if not cover and not heavy:
+            serving.add(index)
+        elif heavy != any(found.operator in MATRIX_OPERATORS for found in cover):
+            cover = []  # a kernel of a convolution or matrix product carries out one, and only such a kernel does
         taken.update(found.name for found in cover)
         behind[node.output[0]] = tensor
         # Further outputs (of a Split, say) keep their names.
         behind |= {name: name for name in node.output[1:] if name in original.producers}
         covers.append(tuple(found.name for found in cover))
-    names = _profile_names(optimised)
     return [
-        Match(names[index], cover, None if cover or index in lost else _beside(optimised, index, covers))
-        for index, cover in enumerate(covers)
+        Match(node.name, node.op_type, covers[index], _beside(optimised, index, covers) if index in serving else None)
+        for index, node in enumerate(optimised)
     ]
 
 
 def _serves(node: onnx.NodeProto) -> bool:
     """Say whether a node without an original one is known: a conversion, or a piece of an operator that was inlined."""
     return node.op_type in _CONVERSIONS or _INLINED in node.output[0]
-
-
-def _profile_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """Return the names that a profile gives the nodes; of unnamed ones only the operator, as their number is lost."""
-    return [node.name or node.op_type for node in nodes]
 
 
 def _plain(name: str) -> list[str]:
@@ -156,12 +152,6 @@ def _between(original: Graph, tensor: str, stop: set[str], taken: set[str]) -> l
         found[node.name] = node
         waiting.extend(node.inputs)
     return [node for node in original.nodes if node.name in found]
-
-
-def _plausible(node: onnx.NodeProto, cover: Sequence[Node]) -> bool:
-    """A kernel of a convolution or matrix product carries out one, and only such a kernel does."""
-    heavy = node.op_type.endswith(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-    return not cover or heavy == any(found.operator in MATRIX_OPERATORS for found in cover)
 
 
 def _beside(optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]]) -> int | None:
