@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.backends.onnxruntime import OnnxRuntimeSession
 from edgeline.errors import EdgelineError, MissingCapabilityError
@@ -112,6 +112,23 @@ def test_integer_kernels_take_their_quantize_linear(networks, tmp_path):
     assert len(convolutions) == 5
     for group in convolutions:
         assert [kinds[name] for name in group.nodes].count("QuantizeLinear") == 1
+
+
+def test_what_onnxruntime_computes_on_weights_counts_to_who_reads_it():
+    """It quantises a float bias by nodes of its own, at each call."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["n", 4]), ("y", ["n", 2]))]
+    weights = [numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in (("w", (4, 2)), ("b", (2,)))]
+    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "gemm")
+    body = helper.make_graph([gemm], "g", ends[:1], ends[1:], weights)
+    graph = read_graph(helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), 1)
+    nodes = [
+        helper.make_node("Div", ["b", "s"], ["d"], "gemm_bias_div"),
+        helper.make_node("Round", ["d"], ["r"], "gemm_bias_div_round"),
+        helper.make_node("Gemm", ["x", "w", "r"], ["y"], "gemm"),
+    ]
+    profile = profile_of(graph, match_optimised(graph, nodes))
+    assert [(group.nodes, group.time_s) for group in profile.groups] == [(("gemm",), 3.0)]
+    assert profile.unmatched == ()
 
 
 def test_a_kernel_that_is_nowhere_in_the_graph_is_an_error_with_its_name(networks, tmp_path):

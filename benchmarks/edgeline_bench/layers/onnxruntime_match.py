@@ -50,12 +50,15 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
     behind = {name: name for name in original.inputs}
     taken: set[str] = set()
     covers: list[tuple[str, ...]] = []
+    constant = _constant(original, optimised)
     serving: set[int] = set()
     for index, node in enumerate(optimised):
         tensor = _behind(original, node)
         if tensor is None:
             source = next((behind[name] for name in node.input if name in behind), None)
-            if _serves(node) and source is not None:
+            if index in constant:
+                serving.add(index)
+            elif source is not None and (node.op_type in _CONVERSIONS or _INLINED in node.output[0]):
                 serving.add(index)
                 behind[node.output[0]] = source
             covers.append(())
@@ -74,14 +77,26 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
         behind |= {name: name for name in node.output[1:] if name in original.producers}
         covers.append(tuple(found.name for found in cover))
     return [
-        Match(node.name, node.op_type, covers[index], _beside(optimised, index, covers) if index in serving else None)
+        Match(
+            node.name,
+            node.op_type,
+            covers[index],
+            _beside(optimised, index, covers, index in constant) if index in serving else None,
+        )
         for index, node in enumerate(optimised)
     ]
 
 
-def _serves(node: onnx.NodeProto) -> bool:
-    """Say whether a node without an original one is known: a conversion, or a piece of an operator that was inlined."""
-    return node.op_type in _CONVERSIONS or _INLINED in node.output[0]
+def _constant(original: Graph, optimised: Sequence[onnx.NodeProto]) -> set[int]:
+    """Return the nodes that compute on weights alone: of Q/DQ weights, or a bias that ONNX Runtime quantises itself."""
+    varying = set(original.inputs)
+    constant = set()
+    for index, node in enumerate(optimised):
+        if varying.isdisjoint(node.input):
+            constant.add(index)
+        else:
+            varying.update(node.output)
+    return constant
 
 
 def _plain(name: str) -> list[str]:
@@ -154,12 +169,14 @@ def _between(original: Graph, tensor: str, stop: set[str], taken: set[str]) -> l
     return [node for node in original.nodes if node.name in found]
 
 
-def _beside(optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]]) -> int | None:
+def _beside(
+    optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]], constant: bool
+) -> int | None:
     """Return the nearest kernel with nodes of its own: first whom it was put there for, else the other side."""
     backward = _search(optimised, index, covers, forward=False)
     forward = _search(optimised, index, covers, forward=True)
     node = optimised[index]
-    ahead = node.op_type in _BEFORE_READER or _INLINED in node.output[0]
+    ahead = constant or node.op_type in _BEFORE_READER or _INLINED in node.output[0]
     first, second = (forward, backward) if ahead else (backward, forward)
     return second if first is None else first
 
