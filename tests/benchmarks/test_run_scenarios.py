@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import statistics
 
 import pytest
 
@@ -32,6 +33,8 @@ def test_every_node_of_every_engine_is_in_one_layer(instrument):
         assert [layer["label"] for layer in products] == ["conv1", "conv2", "fc1", "fc2", "fc3"]
         assert sum(layer["flops"] for layer in products) >= 2 * 416_520 * result["batch"]
         assert sum(layer["share"] for layer in result["layers"]) == pytest.approx(1)
+        latency_s = statistics.median(result["round_medians_s"])
+        assert sum(layer["time_s"] for layer in result["layers"]) == pytest.approx(latency_s)
 
 
 def test_all_of_the_largest_batch_lie_under_their_roof(instrument):
