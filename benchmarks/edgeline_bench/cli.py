@@ -38,7 +38,7 @@ def _body(args: argparse.Namespace) -> None:
     if out.suffix != ".json":
         raise InputError(f"--out names the JSON report, so it ends in .json, unlike {out}")
     _check_options(args)
-    _need_packages(args.baseline)
+    _need_packages(args.baseline, args.mode)
     _check_writable(out)
     report = _measure(args, artefacts, out)
     _write(out, report)
@@ -197,11 +197,13 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
     print(f"report: {out} (and {out.with_suffix('.md').name}, {out.with_suffix('.html').name})")
 
 
-def _need_packages(baseline: str) -> None:
+def _need_packages(baseline: str, mode: str) -> None:
     needed = ["plotly", "rich", "onnx", *(["torch", "safetensors"] if baseline == "eager" else [])]
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise MissingCapabilityError(f"benchmarking needs {', '.join(missing)}: pip install 'edgeline[bench]'")
+    if mode == "mlperf" and find_spec("mlperf_loadgen") is None:
+        raise MissingCapabilityError("--mode mlperf needs mlperf_loadgen: pip install 'edgeline[mlperf]'")
 
 
 if __name__ == "__main__":

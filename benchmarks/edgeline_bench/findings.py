@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import onnx
 
 from edgeline.artefact import GRAPH_FILE
 from edgeline_bench.layers.labels import label_of_group, labels_of
-from edgeline_bench.layers.profile import profile_from_record
+from edgeline_bench.layers.profile import LayerProfile, profile_from_record
 from edgeline_bench.layers.records import (
     above_roof,
     graph_as_run,
@@ -50,13 +52,26 @@ def _finding(row: Measured, model: onnx.ModelProto, ceilings: Ceilings | None) -
     finding["speed_of_light_s"] = speed_of_light_record(graph, point.threads, point.arithmetic, ceilings)
     if row.profile is None or row.profile["record"] is None:
         return {**finding, "layer_profile": row.profile and {"method": None, "why": row.profile["why"]}}
-    profile = profile_from_record(row.profile["record"])
+    profile = _scaled_to(profile_from_record(row.profile["record"]), statistics.median(row.round_medians_s))
     labels = labels_of(graph)
     layers = [
         {"label": label_of_group(graph, labels, layer["nodes"]), **layer}
         for layer in layer_records(profile, graph, point.threads, point.arithmetic, ceilings)
     ]
     return {**finding, "layers": layers, "layer_profile": profile_record(profile)}
+
+
+def _scaled_to(profile: LayerProfile, latency_s: float) -> LayerProfile:
+    """Scale a profile, taken after the rounds, so that its times add up to the latency that the rounds gave."""
+    total_s = sum(group.time_s for group in (*profile.groups, *profile.unmatched))
+    if not total_s:
+        return profile
+    factor = latency_s / total_s
+    groups, unmatched = (
+        tuple(replace(group, time_s=group.time_s * factor) for group in part)
+        for part in (profile.groups, profile.unmatched)
+    )
+    return replace(profile, scale=profile.scale * factor, groups=groups, unmatched=unmatched)
 
 
 def _lies_under(point: Point, ceilings: Ceilings) -> bool:

@@ -218,17 +218,17 @@ def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
     for worker, measured in workers[:-1]:
         point = measured.point
         steps.next("LoadGen", point)
-        log = plan.loadgen.folder / f"{point.engine}-{point.name}-{point.scenario}-{point.batch}"
+        name = f"{point.engine}-{point.name}-{point.scenario}-{point.batch}"
         request = {
             "scenario": point.scenario,
-            "log": str(log),
+            "log": str(plan.loadgen.folder / name),
             "batch": point.batch,
             "min_duration_s": plan.loadgen.seconds,
             "min_queries": None if plan.loadgen.seconds is None else 1,
             "rate_per_s": (measured.server or {}).get("rate_per_s"),
             "latency_bound_s": plan.latency_bound_s,
         }
-        measured.mlperf = worker.ask("loadgen", request=request)
+        measured.mlperf = {**worker.ask("loadgen", request=request), "log": name}  # beside the report, wherever it goes
 
 
 class _Load:

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeline.backends.onnxruntime import OnnxRuntimeSession
 from edgeline.errors import EdgelineError, MissingCapabilityError
@@ -114,13 +114,31 @@ def test_integer_kernels_take_their_quantize_linear(networks, tmp_path):
         assert [kinds[name] for name in group.nodes].count("QuantizeLinear") == 1
 
 
+def test_what_onnxruntime_computes_on_weights_counts_to_who_reads_it():
+    """It quantises a float bias by nodes of its own, at each call."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["n", 4]), ("y", ["n", 2]))]
+    weights = [numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in (("w", (4, 2)), ("b", (2,)))]
+    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "gemm")
+    body = helper.make_graph([gemm], "g", ends[:1], ends[1:], weights)
+    graph = read_graph(helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), 1)
+    nodes = [
+        helper.make_node("Div", ["b", "s"], ["d"], "gemm_bias_div"),
+        helper.make_node("Round", ["d"], ["r"], "gemm_bias_div_round"),
+        helper.make_node("Gemm", ["x", "w", "r"], ["y"], "gemm"),
+    ]
+    profile = profile_of(graph, match_optimised(graph, nodes))
+    assert [(group.nodes, group.time_s) for group in profile.groups] == [(("gemm",), 3.0)]
+    assert profile.unmatched == ()
+
+
 def test_a_kernel_that_is_nowhere_in_the_graph_is_an_error_with_its_name(networks, tmp_path):
     graph = read_graph(networks["float"], 2)
     nodes = list(optimised(networks["float"], tmp_path))
     nodes.append(helper.make_node("Conv", ["elsewhere", "w"], ["nothing"], "stranger"))
+    nodes.append(helper.make_node("Conv", ["input", "w"], ["relu"], "twin"))  # of a kernel that has its nodes already
     profile = profile_of(graph, match_optimised(graph, nodes))
-    assert [group.kernels for group in profile.unmatched] == [("stranger",)]
-    matches = match_optimised(graph, nodes[:-1])
+    assert [group.kernels for group in profile.unmatched] == [("stranger",), ("twin",)]
+    matches = match_optimised(graph, nodes[:-2])
     kernels = kernels_from_profile({match.name: 1.0 for match in matches} | {"late": 2.0}, matches)
     assert [(kernel.name, kernel.nodes) for kernel in kernels[len(matches) :]] == [("late", ())]
 
@@ -155,7 +173,13 @@ def test_unnamed_nodes_are_matched_by_operator_and_order():
     body = helper.make_graph(nodes, "g", ends[:1], ends[1:])
     graph = read_graph(helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), 1)
     kernels = kernels_from_profile({"Relu_0": 1.0, "Sigmoid_1": 2.0, "Relu_7": 3.0}, match_optimised(graph, nodes))
-    assert [(kernel.nodes, kernel.time_s) for kernel in kernels] == [(("a",), 1.0), (("b",), 2.0), (("y",), 3.0)]
+    assert [(kernel.name, kernel.nodes, kernel.time_s) for kernel in kernels] == [
+        ("Relu_0", ("a",), 1.0), ("Sigmoid_1", ("b",), 2.0), ("Relu_7", ("y",), 3.0),
+    ]  # fmt: skip
+    for node, name in zip(nodes, ("Relu", "other", "Relu_9"), strict=True):
+        node.name = name
+    named = kernels_from_profile({"Relu_9": 3.0, "other": 2.0}, match_optimised(graph, nodes))
+    assert [kernel.time_s for kernel in named] == [0.0, 2.0, 3.0]  # a name is not looked for by its operator
 
 
 # --- eager ------------------------------------------------------------------------------------------------------------

@@ -23,13 +23,16 @@ class Machine:
     """1 GFLOP/s and 4 G int8 op/s a thread; L1 of 1,000 bytes at 8 GB/s, L2 of 10,000 at 4, DRAM at 1."""
 
     def peak(self, precision, threads):
-        return {"fp32": 1e9, "int8": 4e9}[precision] * threads
+        return {"fp32": 1e9, "int8": 4e9}[self.stand_in(precision)[0]] * threads
 
     def bandwidth(self, level, threads):
         return {"L1": 8e9, "L2": 4e9, "DRAM": 1e9}[level] * threads
 
-    def smallest_level(self, nbytes, threads):
-        return "L1" if nbytes <= 1_000 * threads else "L2" if nbytes <= 10_000 * threads else "DRAM"
+    def stand_in(self, precision):
+        return (precision, None) if precision in ("fp32", "int8") else ("fp32", f"no {precision} peak")
+
+    def smallest_level(self, size_bytes, threads):
+        return "L1" if size_bytes <= 1_000 * threads else "L2" if size_bytes <= 10_000 * threads else "DRAM"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,9 @@ def test_a_layer_above_its_roof_is_named_unless_its_algorithm_needs_fewer_operat
         group = TimedGroup(("one", "relu"), time_s, algorithm=algorithm)
         records = layer_records(LayerProfile("x", 1.0, 1, (group,)), graph, 1, "fp32", Machine())
         assert above_roof(records) == found
+    group = TimedGroup(("one", "relu"), 1e-3)
+    (record,) = layer_records(LayerProfile("x", 1.0, 1, (group,)), graph, 1, "bf16", Machine())
+    assert (record["precision"], record["exempt"], above_roof([record])) == ("bf16", "no bf16 peak", [])
 
 
 def test_kernels_that_match_nothing_are_in_the_result():

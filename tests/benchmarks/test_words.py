@@ -54,7 +54,9 @@ def test_alexnet_by_hand_arithmetic(alexnet):
     found = answers(row(alexnet, 1))
     weights, operations = (6400 * 4096 + 4096) / 46_764_746, 415_334_400 / 938_146_176
     assert (round(weights, 2), round(operations, 2)) == (0.56, 0.44)
-    assert found["What dominates the memory of"].startswith("fc1 holds 56%, fc2 36%, conv4 3% of the 187 MB of weights.")
+    assert found["What dominates the memory of"].startswith(
+        "fc1 holds 56%, fc2 36%, conv4 3% of the 187 MB of weights."
+    )
     assert found["What dominates the computation of"].startswith("conv2 does 44%, conv4 20%, ")
     # 46.8 million weights from DRAM at 5 G weights/s against a dot product of two operations each at 100 G/s
     assert "fc1, fc2, fc3 by the bandwidth of DRAM (weights)" in found["What bounds each layer of"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeline.errors import MissingCapabilityError
 from edgeline_bench.engines import Call
 
 if TYPE_CHECKING:
@@ -50,9 +51,15 @@ class SessionEngine:
         return self._session.infer_all(samples)
 
     def stages(self, seconds: float) -> dict[str, list[float]]:
-        """Return the seconds of enqueue, compute and end to end of calls on a GPU."""
+        """Return the seconds of enqueue, compute and end to end of calls on a GPU.
+
+        Raises MissingCapabilityError for engines other than TensorRT.
+        """
+        from edgeline.backends.tensorrt import TensorRtSession
         from edgeline_bench.gpu_stages import measure_stages
 
+        if not isinstance(self._session, TensorRtSession):
+            raise MissingCapabilityError(f"{self._session.engine} does not tell the stages of a call")
         found = measure_stages(self._session, self._batch, seconds)
         return {
             "enqueue_s": found.enqueue_s,

@@ -36,9 +36,10 @@ _LIGHT = ELEMENT_WISE | {"QuantizeLinear", "Cast", "Dropout", "Identity"}
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A node of the optimised graph: its name in a profile, the original nodes, else the index of the one it serves."""
+    """A node of the optimised graph: its name ("" where it has none), the original nodes, else whom it serves."""
 
     name: str
+    operator: str
     nodes: tuple[str, ...]
     beside: int | None
 
@@ -49,43 +50,53 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
     behind = {name: name for name in original.inputs}
     taken: set[str] = set()
     covers: list[tuple[str, ...]] = []
-    lost: set[int] = set()
+    constant = _constant(original, optimised)
+    serving: set[int] = set()
     for index, node in enumerate(optimised):
         tensor = _behind(original, node)
         if tensor is None:
             source = next((behind[name] for name in node.input if name in behind), None)
-            if not _serves(node) or source is None:
-                lost.add(index)
-            elif node.output:
+            if index in constant:
+                serving.add(index)
+            elif source is not None and (node.op_type in _CONVERSIONS or _INLINED in node.output[0]):
+                serving.add(index)
                 behind[node.output[0]] = source
             covers.append(())
             continue
         tensor = _extended(original, tensor, claimed)
         stop = {behind[name] for name in node.input if name in behind}
         cover = _between(original, tensor, stop, taken)
-        if not _plausible(node, cover):
-            lost.add(index)
-            cover = []
+        heavy = node.op_type.endswith(MATRIX_OPERATORS)
+        if not cover and not heavy:
+            serving.add(index)
+        elif heavy != any(found.operator in MATRIX_OPERATORS for found in cover):
+            cover = []  # a kernel of a convolution or matrix product carries out one, and only such a kernel does
         taken.update(found.name for found in cover)
         behind[node.output[0]] = tensor
         # Further outputs (of a Split, say) keep their names.
         behind |= {name: name for name in node.output[1:] if name in original.producers}
         covers.append(tuple(found.name for found in cover))
-    names = _profile_names(optimised)
     return [
-        Match(names[index], cover, None if cover or index in lost else _beside(optimised, index, covers))
-        for index, cover in enumerate(covers)
+        Match(
+            node.name,
+            node.op_type,
+            covers[index],
+            _beside(optimised, index, covers, index in constant) if index in serving else None,
+        )
+        for index, node in enumerate(optimised)
     ]
 
 
-def _serves(node: onnx.NodeProto) -> bool:
-    """Say whether a node without an original one is known: a conversion, or a piece of an operator that was inlined."""
-    return node.op_type in _CONVERSIONS or _INLINED in node.output[0]
-
-
-def _profile_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """Return the names that a profile gives the nodes; of unnamed ones only the operator, as their number is lost."""
-    return [node.name or node.op_type for node in nodes]
+def _constant(original: Graph, optimised: Sequence[onnx.NodeProto]) -> set[int]:
+    """Return the nodes that compute on weights alone: of Q/DQ weights, or a bias that ONNX Runtime quantises itself."""
+    varying = set(original.inputs)
+    constant = set()
+    for index, node in enumerate(optimised):
+        if varying.isdisjoint(node.input):
+            constant.add(index)
+        else:
+            varying.update(node.output)
+    return constant
 
 
 def _plain(name: str) -> list[str]:
@@ -158,18 +169,14 @@ def _between(original: Graph, tensor: str, stop: set[str], taken: set[str]) -> l
     return [node for node in original.nodes if node.name in found]
 
 
-def _plausible(node: onnx.NodeProto, cover: Sequence[Node]) -> bool:
-    """A kernel of a convolution or matrix product carries out one, and only such a kernel does."""
-    heavy = node.op_type.endswith(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-    return not cover or heavy == any(found.operator in MATRIX_OPERATORS for found in cover)
-
-
-def _beside(optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]]) -> int | None:
+def _beside(
+    optimised: Sequence[onnx.NodeProto], index: int, covers: Sequence[tuple[str, ...]], constant: bool
+) -> int | None:
     """Return the nearest kernel with nodes of its own: first whom it was put there for, else the other side."""
     backward = _search(optimised, index, covers, forward=False)
     forward = _search(optimised, index, covers, forward=True)
     node = optimised[index]
-    ahead = node.op_type in _BEFORE_READER or _INLINED in node.output[0]
+    ahead = constant or node.op_type in _BEFORE_READER or _INLINED in node.output[0]
     first, second = (forward, backward) if ahead else (backward, forward)
     return second if first is None else first
 

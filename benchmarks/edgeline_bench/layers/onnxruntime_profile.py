@@ -97,10 +97,12 @@ def kernels_from_profile(times_s: Mapping[str, float], matches: Sequence[Match])
     left = dict(times_s)
     kernels = []
     for match in matches:
-        name = match.name if match.name in left else _unnamed(match.name, left)
-        kernels.append(Kernel(match.name, left.pop(name, 0.0) if name else 0.0, match.nodes, match.beside))
+        name = match.name or _unnamed(match.operator, left) or match.operator
+        kernels.append(Kernel(name, left.pop(name, 0.0), match.nodes, match.beside))
     return [*kernels, *itertools.starmap(Kernel, left.items())]
 
 
 def _unnamed(operator: str, left: Iterable[str]) -> str | None:
-    return next((name for name in left if name.rpartition("_")[0] == operator and name[-1].isdigit()), None)
+    return next(
+        (name for name in left if name.rpartition("_")[0] == operator and name.rpartition("_")[2].isdigit()), None
+    )

@@ -68,7 +68,8 @@ def layer_records(
                 "efficiency": roof.time_s / group.time_s if group.time_s else None,
                 "bound": roof.bound,
                 "level": {"weights": roof.levels.weights, "activations": roof.levels.activations},
-                "exempt": group.algorithm,
+                # Fewer operations than counted, or a roof that is another precision's: both may be exceeded.
+                "exempt": group.algorithm or ceilings.stand_in(precision)[1],
                 "placed": group.time_s >= PLACED_S or (graph.batch >= PLACED_BATCH and group.time_s > 0),
             }
         )

@@ -29,7 +29,11 @@ class Ceilings(Protocol):
         """Return bytes a second that are read from a level: "L1", "L2", "L3" or "DRAM"."""
         ...
 
-    def smallest_level(self, nbytes: int, threads: int) -> str:
+    def stand_in(self, precision: str) -> tuple[str, str | None]:
+        """Return the precision whose peak `peak` gives, and why it is another one; None if it is not."""
+        ...
+
+    def smallest_level(self, size_bytes: int, threads: int) -> str:
         """Return the smallest level that holds so many bytes."""
         ...
 

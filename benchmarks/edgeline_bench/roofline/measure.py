@@ -55,7 +55,8 @@ def remeasure(ceilings: Ceilings) -> dict[str, float]:
     """
     if ceilings.method == "cuda-probe":
         return gpu_probe.measure_cuda_ceilings().figures()
-    probe, best = find_probe(), dict[str, float]()
+    best: dict[str, float] = {}
+    probe = numpy_probe("as before the run") if ceilings.method == "numpy" else find_probe()
     if probe.method != ceilings.method:
         raise ResourceError(f"the ceilings were measured by {ceilings.method}, and now only {probe.method} runs here")
     for _ in range(_QUICK_TRIES):
@@ -86,7 +87,7 @@ def _measure(probe: Probe, own: int, order: Sequence[int]) -> Ceilings:
             for number, found in measured.items()
         },
         sweeps={number: found.reads for number, found in measured.items()},
-        notes=_notes(probe),
+        notes=_notes(probe, order[:own], measured[own].reads[-1][0]),
     )
     # Once more, a few seconds after the first: a disturbance of that length would else lower a ceiling.
     second = _quick(probe, ceilings)
@@ -125,12 +126,18 @@ def _free_memory_bytes() -> int | None:
     return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
 
 
-def _notes(probe: Probe) -> tuple[str, ...]:
+def _notes(probe: Probe, cores: Sequence[int], largest_bytes: int) -> tuple[str, ...]:
     """Return what a reader of the ceilings must know, and say it: what the probe is not, and what it leaves out."""
     notes = [probe.note] if probe.note else []
-    for instructions, precision in _UNMEASURED.items():
-        if instructions in fingerprint()["isa"]:
-            words = f"{instructions} is not measured: a layer in {precision} that uses it may lie above its roof"
-            note(words)
-            notes.append(words)
+    last_cache = max(cache_capacities(cores).values(), default=0)
+    if largest_bytes < 2 * last_cache:
+        notes.append(f"too little memory is free to read beyond the {last_cache >> 20} MiB cache: DRAM is not measured")
+    available = fingerprint()["isa"]
+    notes += [
+        f"{instructions} is not measured: a layer in {precision} that uses it may lie above its roof"
+        for instructions, precision in _UNMEASURED.items()
+        if instructions in available
+    ]
+    for words in notes:
+        note(words)
     return tuple(notes)

@@ -40,26 +40,28 @@
 #define INSTRUCTION_SET "avx512"
 #define VECTOR_BYTES 64
 #define ACCUMULATORS 24
+#define EACH EACH_24
 #elif defined(__AVX2__) && defined(__FMA__)
 #define INSTRUCTION_SET "avx2"
 #define VECTOR_BYTES 32
-#define ACCUMULATORS 12
 #elif defined(__AVX__)
 #define INSTRUCTION_SET "avx"
 #define VECTOR_BYTES 32
-#define ACCUMULATORS 12
 #elif defined(__SSE2__)
 #define INSTRUCTION_SET "sse2"
 #define VECTOR_BYTES 16
-#define ACCUMULATORS 12
 #elif defined(__aarch64__)
 #define INSTRUCTION_SET "neon"
 #define VECTOR_BYTES 16
 #define ACCUMULATORS 24
+#define EACH EACH_24
 #else
 #define INSTRUCTION_SET "scalar"
 #define VECTOR_BYTES 4
+#endif
+#ifndef EACH
 #define ACCUMULATORS 12
+#define EACH EACH_12
 #endif
 
 #define LANES (VECTOR_BYTES / 4)
@@ -87,11 +89,6 @@ static volatile int8_t one_byte __attribute__((unused)) = 1;
 #define EACH_24(do, with) \
     EACH_12(do, with) do(12, with) do(13, with) do(14, with) do(15, with) do(16, with) do(17, with) do(18, with) \
     do(19, with) do(20, with) do(21, with) do(22, with) do(23, with)
-#if ACCUMULATORS == 24
-#define EACH EACH_24
-#else
-#define EACH EACH_12
-#endif
 /* Each starts from zeros of its own that the compiler does not know: else all are equal, and it keeps only one. */
 #define DECLARE(i, vector) \
     vector sum##i;         \
@@ -157,17 +154,17 @@ ARITHMETIC_KERNEL(bf16_kernel, float32x4_t, bfloat16x8_t, vdupq_n_bf16(vcvth_bf1
 #define INT8_VECTOR __m256i
 #define INT8_ONES _mm256_set1_epi8(one_byte)
 #define INT8_STEP(sum, x) _mm256_dpbusd_avx_epi32(sum, x, x)
-#elif defined(__AVX2__)
-/* No dot product: three instructions stand in for it, and still do more than float32 in their time. In assembly, since
- * the two products depend on x alone and would be taken out of the loop. */
+#elif defined(__AVX512BW__) || (defined(__AVX2__) && VECTOR_BYTES == 32)
+/* No dot product: three instructions stand in for it, and still do more than float32 does in their time. In assembly,
+ * since the two products depend on x alone and would be taken out of the loop. */
 #define INT8_INSTRUCTION "vpmaddubsw, vpmaddwd, vpaddd"
-#define INT8_VECTOR __m256i
-#define INT8_ONES _mm256_set1_epi8(one_byte)
-static inline __m256i INT8_STEP(__m256i sum, __m256i x) {
-    __m256i products;
+#define INT8_VECTOR words
+#define INT8_ONES ((words){0} + 0x01010101u * (uint32_t)one_byte)
+static inline words INT8_STEP(words sum, words x) {
+    words products;
     __asm__ volatile("vpmaddubsw %2, %2, %1\n\tvpmaddwd %3, %1, %1\n\tvpaddd %1, %0, %0"
-                     : "+x"(sum), "=&x"(products)
-                     : "x"(x), "x"(_mm256_set1_epi16(1)));
+                     : "+v"(sum), "=&v"(products)
+                     : "v"(x), "v"((words){0} + 0x00010001u));
     return sum;
 }
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
@@ -290,22 +287,20 @@ static void measure(int self, const Arithmetic *arithmetic, const words *memory,
     long count = best->next_count ? best->next_count : 1;
     for (int repetition = 0; repetition < REPETITIONS;) { /* all threads take the same turns: they see the same times */
         const double seconds = repeat(self, arithmetic, memory, bytes, count);
-        const int long_enough = seconds >= 0.8 * TARGET_S || count == limit;
-        const int faster = best->count == 0 || seconds / (double)count < best->seconds / (double)best->count;
-        if (self == 0 && long_enough && faster) {
+        if (seconds < 0.8 * TARGET_S && count < limit) {
+            const double more = seconds > 1e-3 * TARGET_S ? TARGET_S / seconds : 1000;
+            count = more * (double)count + 1 < (double)limit ? (long)(more * (double)count) + 1 : limit;
+            continue;
+        }
+        repetition++;
+        if (self == 0 && (best->count == 0 || seconds / (double)count < best->seconds / (double)best->count)) {
             best->count = count;
             best->seconds = seconds;
             best->checksum = 0;
             for (int i = 0; i < threads; i++) best->checksum += checksums[i];
         }
-        if (long_enough) {
-            repetition++;
-        } else {
-            double scale = seconds > 1e-3 * TARGET_S ? TARGET_S / seconds : 1000;
-            count = scale * (double)count + 1 < (double)limit ? (long)(scale * (double)count) + 1 : limit;
-        }
     }
-    meet(); /* the next order reads what was just written */
+    meet(); /* the others have read where to begin */
     if (self == 0) best->next_count = count;
 }
 
@@ -378,8 +373,7 @@ int main(int argc, char **argv) {
     threads = parse_list(argv[1], cores, MAX_THREADS);
     rounds = atoi(argv[2]);
     with_flops = atoi(argv[3]);
-    if (threads == 0) return usage("CORES is a list of numbers");
-    if (rounds < 1) return usage("ROUNDS is above 0");
+    if (threads == 0 || rounds < 1) return usage("CORES is a list of numbers, ROUNDS above 0");
     read_count = parse_list(argv[4], read_bytes, MAX_READS);
     if (read_count == 0) return usage("BYTES is a list of numbers");
     for (int k = 0; k < read_count; k++) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import signal
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeline.command import note
 from edgeline.errors import EdgelineError, ResourceError
 from edgeline_bench.c_compiler import compile_c, find_compiler
 
@@ -57,7 +57,7 @@ class Probe:
 def find_probe() -> Probe:
     """Return the C probe, compiled now or found in the cache; without a compiler that does it, the one on numpy.
 
-    The reason for the latter is the probe's `note`, with what to install, and is printed on stderr.
+    The reason for the latter is the probe's `note`, with what to install; the caller must show it.
     """
     try:
         compiler = find_compiler()
@@ -68,9 +68,8 @@ def find_probe() -> Probe:
 
 
 def numpy_probe(reason: str) -> Probe:
-    """Return the stand-in on numpy, and say on stderr why it has to be that."""
+    """Return the stand-in on numpy; `reason` says why it has to be that."""
     words = f"the ceilings are numpy's, lower than the machine's own, and float32 alone: {reason}"
-    note(words)
     return Probe("numpy", None, (sys.executable, "-m", "edgeline_bench.roofline.numpy_probe"), words)
 
 
@@ -114,10 +113,7 @@ def parse(text: str, threads: int) -> Measurement:
 
 def macs_of(kernel: Mapping[str, Any], threads: int) -> int:
     """Return the multiply-accumulates that all threads made in a kernel's repetition."""
-    factors = ("accumulators", "lanes", "macs_per_lane", "iterations")
-    return (
-        threads * int(kernel[factors[0]]) * int(kernel[factors[1]]) * int(kernel[factors[2]]) * int(kernel[factors[3]])
-    )
+    return threads * math.prod(int(kernel[name]) for name in ("accumulators", "lanes", "macs_per_lane", "iterations"))
 
 
 def checksum_of(read: Mapping[str, Any], threads: int) -> int:
