@@ -48,7 +48,7 @@ def forest_figure(comparison: Comparison) -> go.Figure:
             showarrow=False, align="left", bgcolor="var(--ground)",
         )  # fmt: skip
     total = len(titles) * step
-    figure.add_vline(x=1, layer="below", line={"color": "var(--soft)", "width": 1})
+    figure.add_vline(x=1, line={"color": "var(--soft)", "width": 1})
     low, high = _ends(comparison)
     ticks = _ratio_ticks(max(high, 1 / low))
     figure.update_xaxes(type="log", title="new time over old", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])

@@ -97,16 +97,22 @@ function draw(plot) {
 }
 
 // Annotations called "along" name a line of slope 1 (on logarithmic axes) that starts where they are: lay them along it,
-// just above. How steep such a line is depends on the plot's size, which only the browser knows.
+// just above, and where the one before is too near, further on. How steep such a line is depends on the plot's size, which
+// only the browser knows.
 function alongLines(node) {
   const { xaxis, yaxis, annotations, font } = node._fullLayout, changes = {};
   const angle = Math.atan2(yaxis._length / (yaxis.range[1] - yaxis.range[0]), xaxis._length / (xaxis.range[1] - xaxis.range[0]));
+  const cos = Math.cos(angle), sin = Math.sin(angle), above = 0.75 * font.size;
+  let last = null;
   annotations.forEach((annotation, i) => {
     if (annotation.name !== "along") return;
-    const half = 0.28 * font.size * annotation.text.length + 12, above = 0.75 * font.size;
+    const half = 0.28 * font.size * annotation.text.length + 12, x = xaxis.l2p(annotation.x), y = yaxis.l2p(annotation.y);
+    const isNear = last && Math.abs((x - last.x) * sin + (y - last.y) * cos) < 1.2 * font.size;
+    const from = isNear && last.from === 0 ? 2 * last.half - 8 : 0, middle = from + half;
+    last = { x, y, from, half };
     changes[`annotations[${i}].textangle`] = -angle * 180 / Math.PI;
-    changes[`annotations[${i}].xshift`] = Math.cos(angle) * half - Math.sin(angle) * above;
-    changes[`annotations[${i}].yshift`] = Math.sin(angle) * half + Math.cos(angle) * above;
+    changes[`annotations[${i}].xshift`] = cos * middle - sin * above;
+    changes[`annotations[${i}].yshift`] = sin * middle + cos * above;
   });
   return Object.keys(changes).length ? Plotly.relayout(node, changes) : node;
 }

@@ -1,5 +1,8 @@
 """The pages in a real browser: it draws every view of every plot, answers the mouse, fits, and asks for nothing."""
 
+import itertools
+import math
+
 import pytest
 
 from edgeline_bench.compare import compare_all
@@ -213,6 +216,19 @@ def test_nothing_lies_over_an_axis_title(opened, width):
           return title && others.some(e => cut(box(title), box(e))); }).map(plot => plot.id); })()"""
     )
     assert over == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_ceilings_do_not_lie_over_each_other(opened, width):
+    """At phone width the lines are so steep that names side by side would."""
+    tab = opened("five", width=width)
+    middles = tab.run(
+        f"""[...{NODE.format("roofline")}.querySelectorAll('.annotation-text')]
+        .filter(text => /B.s$/.test(text.textContent)).map(text => text.getBoundingClientRect())
+        .map(box => [box.x + box.width / 2, box.y + box.height / 2])"""
+    )
+    assert len(middles) == 4
+    assert min(math.dist(a, b) for a, b in itertools.combinations(middles, 2)) > 26  # at 22 they touch
 
 
 def test_a_page_follows_its_window(opened):
