@@ -110,9 +110,7 @@ def test_a_title_that_is_too_long_for_a_phone_has_two_lines():
     def named(seed):
         return changed(made_report(seed), "results", 3, "artefact", value="a-network-of-a-rather-long-name.int8.onnx")
 
-    found = comparison(
-        named("a-network-of-a-rather-long-name.int8.onnx", 0), named("a-network-of-a-rather-long-name.int8.onnx", 1)
-    )
+    found = comparison(named(0), named(1))
     titles = [a.text for a in compare_plots.forest_figure(found).layout.annotations]
     assert titles[3] == "onnxruntime a-network-of-a-rather-long-name.int8.onnx,<br>batch 8"
 
