@@ -225,7 +225,8 @@ def _off(profile: dict[str, Any] | None, latency_s: float) -> float:
     """Return by which share the calls beside a profile differ from the rounds' latency; 0 where there is no profile."""
     if profile is None:
         return 0.0
-    return abs(sum(group["time_s"] for group in (*profile["groups"], *profile["unmatched"])) / latency_s - 1)
+    total_s = float(sum(group["time_s"] for group in (*profile["groups"], *profile["unmatched"])))
+    return abs(total_s / latency_s - 1)
 
 
 def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
