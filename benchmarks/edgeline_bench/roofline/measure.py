@@ -24,10 +24,11 @@ _STEPS_PER_OCTAVE = 3
 _LEAST_LARGEST_BYTES = 256 << 20  # beyond any cache that sysfs might hide from a virtual machine
 _LARGEST_CACHES = 4  # times the last-level cache
 _LARGEST_MEMORY_SHARE = 4  # no more than a quarter of the memory that is free
-# The second is many, so that it lasts most of a second: a neighbour on the same core of the host (seen: 13 % less from L1
-# for 0.1 to 0.5 s) must not last as long.
+# So many that the second measurement lasts most of a second: who shares a core of a virtual machine's host was seen to
+# take 13 % of L1's bandwidth for 0.1 to 0.5 s at a time.
 _SWEEP_ROUNDS, _QUICK_ROUNDS = 3, 16
 _QUICK_TRIES = 3
+_UNMEASURED = {"amx_int8": "int8", "amx_bf16": "bf16"}
 
 
 def measure_ceilings(threads: int, cores: tuple[int, ...]) -> Ceilings:
