@@ -32,7 +32,7 @@ def test_the_wheel_holds_the_four_packages_and_their_data(wheel):
     }  # fmt: skip
     for package in ("edgeline", "edgeline_train", "edgeline_export", "edgeline_bench"):
         assert f"{package}/py.typed" in names
-    assert {"edgeline_bench/page.html", "edgeline_bench/compare.html"} <= set(names)
+    assert {"edgeline_bench/page.html", "edgeline_bench/page.css", "edgeline_bench/page.js"} <= set(names)
     assert sum(name.startswith("edgeline_train/data/mnist-10k/") for name in names) == 5
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from edgeline_bench import units
 from edgeline_bench.plots import quantities
-from edgeline_bench.plots.series import Result, Styles, main_results, styles_of
+from edgeline_bench.plots.series import Result, Styles, label_of, styles_of
 from edgeline_bench.report import Report
-from edgeline_bench.tables import Table
+from edgeline_bench.tables import Table, main_results
 
 
 def ceilings_table(report: Report) -> Table:
@@ -43,11 +43,11 @@ def ceilings_table(report: Report) -> Table:
 
 def layers_table(rows: list[Result], styles: Styles, title: str) -> Table:
     """Every layer of some rows under its roof."""
-    heading = ("engine", "layer", "bound by", "batch", "operations", "bytes", "ops/byte", "time", "share", "attained",
-               "roof", "efficiency", "placed")  # fmt: skip
+    heading = ("engine", "layer", "in the graph", "bound by", "batch", "operations", "bytes", "ops/byte",
+               "time", "share", "attained", "roof", "efficiency", "placed")  # fmt: skip
     cells = tuple(
         (
-            styles.name(row), layer["name"], layer["bound"] + _levels(layer), str(row["batch"]),
+            styles.name(row), label_of(layer), layer["name"], layer["bound"] + _levels(layer), str(row["batch"]),
             quantities.count(layer["flops"]), quantities.count(layer["bytes"]), quantities.ratio(layer["intensity"]),
             units.seconds(layer["time_s"]), f"{layer['share']:.1%}",
             quantities.operations_rate(layer["attained_flops_per_s"], layer["precision"]),
@@ -57,7 +57,7 @@ def layers_table(rows: list[Result], styles: Styles, title: str) -> Table:
         for row in rows
         for layer in row["layers"]
     )  # fmt: skip
-    return Table(title, heading, cells, 3)
+    return Table(title, heading, cells, 4)
 
 
 def layers_tables(report: Report) -> list[Table]:
@@ -95,16 +95,19 @@ def light_table(report: Report) -> Table:
 
 def memory_table(report: Report) -> Table:
     """What the resident memory is made of, what the network itself needs, and energy where it could be read."""
-    heading = ("engine", "artefact", "batch", "weights", "activations", "peak", "anonymous", "file-backed",
-               "energy / inference")  # fmt: skip
-    keys = ("weights", "activations", "peak", "anonymous", "file_backed")
+    rows = main_results(report)
+    titles = {"weights": "weights", "activations": "activations", "peak": "peak", "anonymous": "anonymous",
+              "file_backed": "file-backed", "device": "on the GPU"}  # fmt: skip
+    if not any(row["memory_bytes"].get("device") for row in rows):
+        del titles["device"]
+    heading = ("engine", "artefact", "batch", *titles.values(), "energy / inference")
     cells = tuple(
         (row["engine"], row["artefact"], str(row["batch"]),
-         *(units.megabytes(row["memory_bytes"].get(key)) for key in keys), _energy(row))
-        for row in main_results(report)
+         *(units.megabytes(row["memory_bytes"].get(key)) for key in titles), _energy(row))
+        for row in rows
     )  # fmt: skip
     reasons = dict.fromkeys(
-        (row.get("energy") or {}).get("why") for row in main_results(report) if not _joules(row) and row.get("energy")
+        (row.get("energy") or {}).get("why") for row in rows if not _joules(row) and row.get("energy")
     )
     energy = [f"Energy: {', '.join(reason for reason in reasons if reason)}."] if any(reasons) else []
     note = (
@@ -156,4 +159,4 @@ def _threads(key: str) -> tuple[int, str]:
 
 def _threads_title(key: str) -> str:
     count = key.removeprefix("threads_")
-    return f"{count} thread{'s' * (count != '1')}" if count.isdigit() else key
+    return units.counted(int(count), "thread") if count.isdigit() else key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgeline_bench import instrument_tables, tables
 from edgeline_bench.report import Report
 
@@ -24,7 +26,15 @@ def markdown_from_report(report: Report) -> str:
         f"**{tables.verdict_line(report)}**",
         "",
         *(f"{line}\n" for line in tables.headlines(report)),
-        *(f"**{answer['question']}** {answer['answer']}\n" for answer in report.get("words") or ()),
+        *(_answer(answer) for answer in report.get("words") or ()),
         *(tables.markdown(table) for table in found if table.cells),
     ]
     return "\n".join(parts)
+
+
+def _answer(answer: Mapping[str, str]) -> str:
+    """A question with its answer: one line beside it, several as a list below."""
+    lines = answer["answer"].splitlines()
+    if len(lines) == 1:
+        return f"**{answer['question']}** {lines[0]}\n"
+    return "\n".join([f"**{answer['question']}**", "", *(f"- {line}" for line in lines), ""])

@@ -86,9 +86,9 @@ function draw(plot) {
   const view = plot.views[plot.shown];
   const figure = themed({ data: view.figure.data, layout: look(view.figure.layout) });
   const data = figure.data.map(trace => ({ ...trace, visible: !plot.hidden.has(keyOf(trace)) }));
-  // Bars need their height for their rows; all else keeps a shape that can be read when the page is narrow.
-  const bars = data.some(trace => trace.type === "bar"), widest = Math.max(300, 1.2 * plot.node.clientWidth);
-  if (!bars) figure.layout.height = Math.min(figure.layout.height, widest);
+  // Rows need their height; all else keeps a shape that can be read when the page is narrow.
+  const tallest = Math.max(300, 1.2 * plot.node.clientWidth);
+  if (figure.layout.meta !== "rows") figure.layout.height = Math.min(figure.layout.height, tallest);
   plot.node.style.height = `${figure.layout.height}px`;
   plot.node.setAttribute("aria-label", view.alt);
   plot.note.textContent = view.note;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 
-from edgeline_bench import instrument_tables, page_parts, plots, tables
+from edgeline_bench import instrument_tables, page_parts, plots, tables, units
 from edgeline_bench.plots.series import listed, styles_of
 from edgeline_bench.report import Report
 
@@ -24,42 +24,36 @@ def page_from_report(report: Report) -> str:
     """Return the whole page."""
     drawn = plots.all_plots(report)
     sections = [section for section in _sections(report, drawn) if section[2]]
-    links = page_parts.links_block({name: title for name, title, _ in sections})
-    body = "".join(page_parts.section_block(name, title, content) for name, title, content in sections)
     title = f"Benchmark of {listed(styles_of(report).networks.values())}"
-    return page_parts.page(title, f"{_header(report, title)}{links}<main>{body}</main>", drawn.values())
+    return page_parts.page(title, _header(report, title), sections, drawn.values())
 
 
 def _header(report: Report, title: str) -> str:
     machine, protocol = report["fingerprint"], report["protocol"]
     where = machine["gpu"] if protocol.get("device") == "cuda" and machine["gpu"] else machine["cpu"]
-    threads = f"{protocol['threads']} thread{'s' * (protocol['threads'] != 1)}"
-    facts = (
-        f"{where}, {threads}, {protocol['rounds']} rounds, {report['created'].replace('T', ' ').replace('Z', ' UTC')}"
-    )
+    threads = units.counted(protocol["threads"], "thread")
+    facts = f"{where}, {threads}, {protocol['rounds']} rounds, {page_parts.date(report['created'])}"
     verdict = page_parts.verdict_block(
         "VALID" if report["valid"] else "INVALID",
         report["invalid_reasons"],
         good=report["valid"],
         meaning=_VALID if report["valid"] else _INVALID,
     )
-    return (
-        f'<header><p class="kicker">Edgeline benchmark</p><h1>{html.escape(title)}</h1>'
-        f'<p class="note">{html.escape(facts)}</p>{verdict}</header>'
-        "<noscript><p class='absent'>The plots need JavaScript; the tables hold their figures.</p></noscript>"
-    )
+    return page_parts.header_block("Edgeline benchmark", title, facts) + verdict
 
 
 def _sections(report: Report, drawn: dict[str, page_parts.Plot]) -> list[tuple[str, str, str]]:
     """Return name, title and content of each section; one without content is left out."""
     block, table = page_parts.plot_block, page_parts.table_block
+    headlines = list(dict.fromkeys(tables.headlines(report)))
+    scenarios = tables.scenario_table(report)
     return [
-        ("summary", "In short", _headlines(report)),
+        ("summary", "In short", page_parts.list_block(headlines, "headline")),
         ("words", "In words", page_parts.words_block(report["words"]) if report.get("words") else ""),
         ("bounds", "What bounds it", block(drawn["roofline"]) + block(drawn["layers"]) + _layer_tables(report)),
         ("speed", "Latency and throughput", block(drawn["latency"])
          + page_parts.pair_block(drawn["throughput"], drawn["memory-batch"])
-         + table(tables.latency_table(report)) + f'<p class="note">{html.escape(_LEGEND)}</p>'),
+         + _latency_table(report) + (table(scenarios) if scenarios.cells else "")),
         ("footprint", "Start and memory", page_parts.pair_block(drawn["start"], drawn["memory-stages"])
          + _long_table(tables.start_table(report)) + _long_table(instrument_tables.memory_table(report))),
         ("machine", "The machine", _ceilings(report) + page_parts.pair_block(drawn["sweep"], drawn["steadiness"])
@@ -67,9 +61,9 @@ def _sections(report: Report, drawn: dict[str, page_parts.Plot]) -> list[tuple[s
     ]  # fmt: skip
 
 
-def _headlines(report: Report) -> str:
-    lines = dict.fromkeys(tables.headlines(report))
-    return f'<ul class="headline">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>' if lines else ""
+def _latency_table(report: Report) -> str:
+    table = tables.latency_table(report)
+    return f'{page_parts.table_block(table)}<p class="note">{html.escape(_LEGEND)}</p>' if table.cells else ""
 
 
 def _layer_tables(report: Report) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from string import Template
@@ -16,6 +16,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from edgeline_bench.tables import Table
+
+_NO_SCRIPT = "<noscript><p class='absent'>The plots need JavaScript; the tables hold their figures.</p></noscript>"
+_REASONS = 5  # of an invalid report, before the others are folded away
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,14 @@ class Plot:
     absent: str = ""
 
 
-def page(title: str, body: str, plots: Iterable[Plot]) -> str:
-    """Return a whole page that asks nobody for anything. `body` is HTML and holds `plot_block` of each of the plots."""
+def page(title: str, header: str, sections: Sequence[tuple[str, str, str]], plots: Iterable[Plot]) -> str:
+    """Return a whole page that asks nobody for anything.
+
+    `header` is HTML, and of each section (name, title, content) the content, which holds `plot_block` of each of the
+    plots.
+    """
+    links = links_block({name: heading for name, heading, _ in sections})
+    body = "".join(section_block(name, heading, content) for name, heading, content in sections)
     records = [
         {
             "id": plot.name,
@@ -61,10 +70,18 @@ def page(title: str, body: str, plots: Iterable[Plot]) -> str:
     return Template(_part("page.html")).substitute(
         title=html.escape(title),
         style=_part("page.css"),
-        body=body,
+        body=f"<header>{header}</header>{_NO_SCRIPT}{links}<main>{body}</main>",
         plots=json.dumps(records, separators=(",", ":")).replace("<", "\\u003c"),
         plotly=get_plotlyjs(),
         script=_part("page.js"),
+    )
+
+
+def header_block(kicker: str, title: str, facts: str) -> str:
+    """Return a page's title: what it is of, and when and where that was measured."""
+    return (
+        f'<p class="kicker">{html.escape(kicker)}</p><h1>{html.escape(title)}</h1>'
+        f'<p class="note">{html.escape(facts)}</p>'
     )
 
 
@@ -88,18 +105,25 @@ def pair_block(*plots: Plot) -> str:
     return f'<div class="pair">{"".join(plot_block(plot) for plot in plots)}</div>'
 
 
-def table_block(table: Table, kind: str = "") -> str:
-    """Return a table that scrolls sideways in itself, never the page."""
-    head = "".join(_cell("th", cell, i < table.left) for i, cell in enumerate(table.heading))
-    body = "".join(
-        f"<tr>{''.join(_cell('td', cell, i < table.left) for i, cell in enumerate(cells))}</tr>"
-        for cells in table.cells
-    )
+def table_block(table: Table, kind: str = "", mood: Callable[[str], str] | None = None) -> str:
+    """Return a table that scrolls sideways in itself, never the page; `mood` gives a cell's class from its text."""
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        kinds = ["word" if i < table.left else "figure" for i in range(len(cells))]
+        classes = [f"{kind} {mood(cell) if mood else ''}".rstrip() for kind, cell in zip(kinds, cells, strict=True)]
+        scope = ' scope="col"' if tag == "th" else ""
+        inner = "".join(
+            f'<{tag}{scope} class="{name}">{html.escape(cell)}</{tag}>'
+            for name, cell in zip(classes, cells, strict=True)
+        )
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(row("td", cells) for cells in table.cells)
     title = html.escape(table.title)
     note = "".join(f'<p class="note">{html.escape(line)}</p>' for line in table.note.splitlines())
     return (
         f'<h3>{title}</h3><div class="scroll" role="region" tabindex="0" aria-label="{title}"><table class="{kind}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
+        f"<thead>{row('th', table.heading)}</thead><tbody>{body}</tbody></table></div>{note}"
     )
 
 
@@ -122,24 +146,40 @@ def links_block(links: Mapping[str, str]) -> str:
 
 def verdict_block(word: str, reasons: Sequence[str], *, good: bool, meaning: str) -> str:
     """Return the verdict: its word, then what it means where it is good, or else every reason."""
-    listed = f"<ul>{''.join(f'<li>{html.escape(reason)}</li>' for reason in reasons)}</ul>" if reasons else ""
+    first, others = reasons[:_REASONS], reasons[_REASONS:]
+    listed = list_block(first) + (folded_block(f"and {len(others)} more", list_block(others)) if others else "")
     return (
         f'<div class="verdict {"valid" if good else "invalid"}"><strong>{html.escape(word)}</strong>'
         f"<span>{html.escape(meaning)}</span>{listed}</div>"
     )
 
 
+def list_block(lines: Sequence[str], kind: str = "") -> str:
+    """Return a list; nothing for no lines."""
+    inner = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<ul class="{kind}">{inner}</ul>' if lines else ""
+
+
 def words_block(words: Sequence[Mapping[str, str]]) -> str:
-    """Return questions with their answers."""
+    """Return questions with their answers; its lines are paragraphs, led in by what stands before a colon."""
     inner = "".join(
-        f"<div><dt>{html.escape(w['question'])}</dt><dd>{html.escape(w['answer'])}</dd></div>" for w in words
+        f"<div><dt>{html.escape(w['question'])}</dt>{''.join(_answer_line(line) for line in w['answer'].splitlines())}"
+        "</div>"
+        for w in words
     )
     return f'<dl class="words">{inner}</dl>'
 
 
-def _cell(tag: str, text: str, is_word: bool) -> str:
-    scope = ' scope="col"' if tag == "th" else ""
-    return f'<{tag}{scope} class="{"word" if is_word else "figure"}">{html.escape(text)}</{tag}>'
+def date(created: str) -> str:
+    """Format a report's time stamp for people."""
+    return created.replace("T", " ").replace("Z", " UTC")
+
+
+def _answer_line(line: str) -> str:
+    lead, colon, rest = line.partition(": ")
+    if not colon or ". " in lead:  # a colon within a text leads nothing in
+        return f"<dd>{html.escape(line)}</dd>"
+    return f"<dd><span>{html.escape(lead)}:</span> {html.escape(rest)}</dd>"
 
 
 def _figure_record(figure: go.Figure) -> object:

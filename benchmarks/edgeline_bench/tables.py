@@ -11,6 +11,8 @@ from edgeline_bench.clock import FAST_CALL_S
 from edgeline_bench.percentiles import MIN_SAMPLES, percentile_name
 from edgeline_bench.report import Report
 
+_GPU_STAGES = {"enqueue_s": "enqueue", "compute_s": "compute", "end_to_end_s": "end to end"}
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -23,14 +25,27 @@ class Table:
     note: str = ""
 
 
+def main_results(report: Report) -> list[dict[str, Any]]:
+    """Return the rows of the scenario that most tables and plots show: single-stream, or else the first."""
+    results: list[dict[str, Any]] = report["results"]
+    scenarios = [r["scenario"] for r in results]
+    main = "single-stream" if "single-stream" in scenarios else scenarios[0]
+    return [r for r in results if r["scenario"] == main]
+
+
 def latency_table(report: Report) -> Table:
-    """Latency percentiles of single-stream, throughput and the ratio to eager at the same batch size."""
-    heading = ("engine", "artefact", "batch", "p50", "p90", "p99", "throughput", "eager / this")
+    """Latency percentiles of single-stream, throughput and the ratio to eager at the same batch size.
+
+    Medians of a GPU's stages stand beside them where some row has them.
+    """
     rows = [r for r in report["results"] if r["scenario"] == "single-stream"]
+    stages = _GPU_STAGES if any(r.get("gpu_stages") for r in rows) else {}
+    heading = ("engine", "artefact", "batch", "p50", "p90", "p99", *stages.values(), "throughput", "eager / this")
     cells = tuple(
         (
             r["engine"], r["artefact"], str(r["batch"]), units.seconds(r["latency_s"]["p50"]) + _harness_text(r),
             *(units.seconds(r["latency_s"][key]) for key in ("p90", "p99")),
+            *(units.seconds(_stage_s(r, stage)) for stage in stages),
             units.rate(r["throughput_per_s"]), _ratio_text(speedup(report, r)),
         )
         for r in rows
@@ -42,6 +57,8 @@ def latency_table(report: Report) -> Table:
               for name, precision, used in dict.fromkeys(
                   (r["artefact"], r["precision"], arithmetic(r)) for r in report["results"]
                   if arithmetic(r) != r["precision"])]  # fmt: skip
+    if stages:
+        notes.append("Enqueue, compute and end to end: medians of calls timed apart, which need not add up.")
     if {r["device"] for r in report["results"]} == {"cpu", "cuda"}:
         notes.append("Rows on the GPU have no ratio to eager PyTorch, which ran on the CPU.")
     note = "\n".join(notes)
@@ -50,24 +67,18 @@ def latency_table(report: Report) -> Table:
 
 def scenario_table(report: Report) -> Table:
     """The other scenarios: latency of a query, throughput, a server's rate; and what LoadGen said."""
-    heading = (
-        "engine",
-        "artefact",
-        "scenario",
-        "batch",
-        "p50",
-        "p90",
-        "p99",
-        "throughput",
-        "server's limit",
-        "LoadGen",
-    )
     rows = [r for r in report["results"] if r["scenario"] != "single-stream" or r.get("mlperf")]
+    shown = {
+        title: text
+        for title, text in (("server's rate", _server_text), ("LoadGen", _mlperf_text))
+        if any(text(r) for r in rows)
+    }
+    heading = ("engine", "artefact", "scenario", "batch", "p50", "p90", "p99", "throughput", *shown)
     cells = tuple(
         (
             r["engine"], r["artefact"], r["scenario"], str(r["batch"]),
             *(units.seconds(r["latency_s"][key]) for key in ("p50", "p90", "p99")),
-            units.rate(r["throughput_per_s"]), _server_text(r.get("server")), _mlperf_text(r.get("mlperf")),
+            units.rate(r["throughput_per_s"]), *(text(r) for text in shown.values()),
         )
         for r in rows
     )  # fmt: skip
@@ -78,7 +89,8 @@ def scenario_table(report: Report) -> Table:
     return Table("Scenarios", heading, cells, 3, "\n".join(notes))
 
 
-def _server_text(server: dict[str, Any] | None) -> str:
+def _server_text(result: dict[str, Any]) -> str:
+    server = result.get("server")
     if not server:
         return ""
     if server["given"]:
@@ -87,7 +99,8 @@ def _server_text(server: dict[str, Any] | None) -> str:
     return found if server["resolved"] else f"at least {found}"
 
 
-def _mlperf_text(record: dict[str, Any] | None) -> str:
+def _mlperf_text(result: dict[str, Any]) -> str:
+    record = result.get("mlperf")
     if not record:
         return ""
     stamp = "" if record["compliant"] else ", NON-COMPLIANT"
@@ -121,9 +134,19 @@ def start_table(report: Report) -> Table:
             units.megabytes(r["memory_bytes"]["load"]), units.megabytes(r["memory_bytes"]["peak"]),
             units.megabytes(r["artefact_bytes"]), "-" if r["accuracy"] is None else f"{r['accuracy']:.4f}",
         )
-        for r in report["results"]
+        for r in main_results(report)
     )  # fmt: skip
     return Table("Start, memory and size", heading, cells, 2, "Each row is a process of its own.")
+
+
+def _stage_s(result: dict[str, Any], stage: str) -> float | None:
+    """The median of a stage of a call on a GPU; None for a row that has none."""
+    stages = result.get("gpu_stages")
+    return stages[stage]["p50"] if stages else None
+
+
+def _cores_text(pinned: Sequence[int]) -> str:
+    return f"on core{'s' * (len(pinned) != 1)} {', '.join(map(str, pinned))}" if pinned else "on any core"
 
 
 def _start_s(result: dict[str, Any]) -> float:
@@ -146,7 +169,7 @@ def facts_table(report: Report) -> Table:
         ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
         ("load average before", f"{machine['load_average']:.2f}"),
         ("protocol", f"mode {protocol['mode']}, {protocol['rounds']} interleaved rounds of {protocol['slot_s']:.3g} s, "
-                     f"{protocol['threads']} thread(s) on core(s) {', '.join(map(str, protocol['pinned'])) or 'any'}"),
+                     f"{units.counted(protocol['threads'], 'thread')} {_cores_text(protocol['pinned'])}"),
         ("clock", f"adds {units.seconds(protocol['clock_overhead_s'])} to each call"),
         ("reference kernel", f"{report['reference_kernel']['name']}; spread between rounds {spread:.1%}"),
         ("other processes", "not readable here" if protocol["foreign_load"] is None
@@ -159,14 +182,15 @@ def facts_table(report: Report) -> Table:
 def headlines(report: Report) -> list[str]:
     """Say in a sentence for each artefact what it gains over eager PyTorch at the smallest batch measured."""
     lines = []
-    smallest = min(r["batch"] for r in report["results"])
-    for result in report["results"]:
+    rows = [r for r in report["results"] if r["scenario"] == "single-stream"]
+    smallest = min((r["batch"] for r in rows), default=0)
+    for result in rows:
         ratio = speedup(report, result)
-        if ratio is not None and result["batch"] == smallest and result["scenario"] == "single-stream":
+        if ratio is not None and result["batch"] == smallest:
             lines.append(
                 f"{result['artefact']} on {result['engine']} answers in {units.seconds(result['latency_s']['p50'])} "
                 f"(median, batch {smallest}): {ratio:.1f} times as fast as eager PyTorch "
-                f"on {result['threads']} thread(s)"
+                f"on {units.counted(result['threads'], 'thread')}"
                 f"{'' if arithmetic(result) == result['precision'] else f', computed in {arithmetic(result)}'}."
             )
     return lines

@@ -32,6 +32,11 @@ def rate(value: float | None) -> str:
     return f"{value:,.0f}/s" if value >= 100 else f"{value:.3g}/s"
 
 
+def counted(number: int, noun: str) -> str:
+    """Format how many there are of something: `1 thread`, `2 threads`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def count(value: float) -> str:
     """Format a number of operations: `833 k`, `1.88 G`."""
     for unit, factor in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):

@@ -109,7 +109,7 @@ def _computation_text(network: list[Result]) -> str:
     for name, rows in _forms(network).items():
         timed = _listed(_shares(rows[0]["layers"], "time_s"), "takes")
         if timed:
-            text += f" On {name}, batch {rows[0]['batch']}, {timed} of the time."
+            text += f"\nOn {name}, batch {rows[0]['batch']}, {timed} of the time."
     return text
 
 
@@ -122,9 +122,26 @@ def _bounds_text(network: list[Result]) -> str:
             groups: dict[str, list[str]] = {}
             for layer in layers:
                 groups.setdefault(_bound_of(layer), []).append(layer["label"])
-            parts = [f"{', '.join(names)} by {bound}" for bound, names in sorted(groups.items())]
+            parts = [f"{_shortened(names)} by {bound}" for bound, names in sorted(groups.items())]
             texts.append(f"{name}, batch {chosen}: {'; '.join(parts)}.")
-    return " ".join(texts)
+    return "\n".join(texts)
+
+
+def _shortened(labels: Sequence[str]) -> str:
+    """List labels in their order, three or more that count on as `conv1 to conv5`."""
+    runs: list[list[str]] = []
+    for label in labels:
+        if runs and _next(runs[-1][-1]) == label:
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
+
+
+def _next(label: str) -> str:
+    """Return the label that would come after this one; edgeline_bench.layers.labels counts each kind."""
+    kind = label.rstrip("0123456789")
+    return f"{kind}{int(label[len(kind) :] or 0) + 1}"
 
 
 def _bound_of(layer: Mapping[str, Any]) -> str:
@@ -147,7 +164,7 @@ def _headroom_text(network: list[Result]) -> str:
             f"{name}, batch {row['batch']}: {units.seconds(time_s)} where {units.seconds(light)} would be possible, "
             f"so {time_s / light:.1f} times the least."
         )
-    return " ".join(texts)
+    return "\n".join(texts)
 
 
 def _batch_text(network: list[Result]) -> str:
@@ -162,11 +179,12 @@ def _batch_text(network: list[Result]) -> str:
         text += f", and an answer takes {wait:.1f} times as long"
         peaks = [row["memory_bytes"].get("peak") for row in (one, many)]
         if all(peaks):
-            text += f"; the process peaks at {units.megabytes(peaks[1])} instead of {units.megabytes(peaks[0])}"
+            few, more = (units.megabytes(peak) for peak in peaks)
+            text += f"; the process peaks at {more} {f'instead of {few}' if more != few else 'either way'}"
         if one.get("accuracy") is not None:
             text += f"; the accuracy stays {one['accuracy']:.4f}"
         texts.append(text + ".")
-    return " ".join(texts)
+    return "\n".join(texts)
 
 
 def _int8_text(network: list[Result], ceilings: Ceilings | None) -> str:

@@ -1,11 +1,13 @@
-"""The page in a real browser: it draws every view of every plot, answers the mouse, fits, and asks for nothing."""
+"""The pages in a real browser: it draws every view of every plot, answers the mouse, fits, and asks for nothing."""
 
 import pytest
 
+from edgeline_bench.compare import compare_all
+from edgeline_bench.compare_page import page_from_comparison
 from edgeline_bench.page import page_from_report
 from tests.benchmarks.browser import Page
+from tests.benchmarks.made import made_report, with_roofline
 from tests.benchmarks.reports import FIVE_ENGINES, full_report
-from tests.benchmarks.test_report_and_compare import made_report
 
 pytestmark = pytest.mark.browser
 NODE = "document.querySelector('#{} .plot')"
@@ -23,6 +25,10 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for name, report in (("two", full_report()), ("five", full_report(FIVE_ENGINES)), ("old", made_report())):
         (folder / f"{name}.html").write_text(page_from_report(report), encoding="utf-8")
+    reports = [with_roofline(made_report(seed, 1 + 0.1 * seed), 1 - 0.1 * seed) for seed in range(3)]
+    for name, count in (("compared", 2), ("compared-three", 3)):
+        comparison = compare_all([f"{title}.json" for title in "abc"[:count]], reports[:count])
+        (folder / f"{name}.html").write_text(page_from_comparison(comparison), encoding="utf-8")
     return folder
 
 
@@ -39,7 +45,7 @@ def opened(tab, written):
     yield open_page
     assert tab.console == []
     assert {url for url in tab.requests if not url.startswith(("data:", "blob:"))} <= {
-        (written / f"{name}.html").as_uri() for name in ("two", "five", "old")
+        page.as_uri() for page in written.iterdir()
     }
 
 
@@ -55,6 +61,19 @@ def points_in(tab, plot, mode="markers"):
         .filter(points => (points[0].trace.mode ?? "bar") === "{mode}")
         .map(points => [points[0].trace.name, points.filter(p => p.y !== undefined || p.s !== undefined).length]))"""
     )
+
+
+def hover(tab, plot, point):
+    """Move the pointer onto a point of a plot, given as a script, and return what appears there."""
+    tab.run(f"{NODE.format(plot)}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+    x, y = tab.run(
+        f"(() => {{ const box = ({point}).getBoundingClientRect();"
+        "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+    )
+    tab.move_mouse(x, y)
+    tab.run("new Promise(done => setTimeout(done, 300))")
+    (text,) = tab.run(f"[...{NODE.format(plot)}.querySelectorAll('.hovertext')].map(label => label.textContent)")
+    return text
 
 
 def test_every_plot_is_drawn(opened):
@@ -102,16 +121,13 @@ def test_every_view_is_drawn_without_an_error(opened):
 
 def test_hovering_over_a_layer_tells_all_about_it(opened):
     tab = opened("two")
-    tab.run(f"{NODE.format('roofline')}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
     # The longest of eager's layers is conv2; its point is the largest.
-    x, y = tab.run(
-        f"""(() => {{ const points = [...{NODE.format("roofline")}.querySelectorAll('.points path')].slice(0, 18)
-        .map(path => path.getBoundingClientRect()).sort((a, b) => b.width - a.width);
-        return [points[0].x + points[0].width / 2, points[0].y + points[0].height / 2]; }})()"""
+    text = hover(
+        tab,
+        "roofline",
+        f"""[...{NODE.format("roofline")}.querySelectorAll('.points path')].slice(0, 18)
+        .reduce((a, b) => b.getBoundingClientRect().width > a.getBoundingClientRect().width ? b : a)""",
     )
-    tab.move_mouse(x, y)
-    tab.run("new Promise(done => setTimeout(done, 300))")
-    (text,) = tab.run(f"[...{NODE.format('roofline')}.querySelectorAll('.hovertext')].map(label => label.textContent)")
     for part in (
         "Conv conv2",
         "on eager",
@@ -122,6 +138,36 @@ def test_hovering_over_a_layer_tells_all_about_it(opened):
         "bound by compute",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(("name", "others"), [("compared", 1), ("compared-three", 2)])
+def test_a_comparison_is_drawn(opened, name, others):
+    tab = opened(name)
+    names = [f"{letter}.json" for letter in "abc"[: others + 1]]
+    assert tab.run("plots.map(plot => plot.id)") == ["ratios", "rooflines"]
+    assert points_in(tab, "ratios") == dict.fromkeys(names[1:], 4)
+    assert tab.run(f"{NODE.format('ratios')}.querySelectorAll('.errorbar').length") == 4 * others
+    rows = [f"{name}: {row}" for name in names for row in ("eager", "onnxruntime fp32.onnx")]
+    assert points_in(tab, "rooflines") == dict.fromkeys(rows, 2)
+    choose(tab, "rooflines", "batch", "1")
+    assert points_in(tab, "rooflines") == dict.fromkeys(rows, 2)
+    # A report's ceilings are one entry of the legend: four levels of memory and two precisions.
+    tab.run("document.querySelector('#rooflines .series').click()")
+    shown = tab.run(
+        f"{NODE.format('rooflines')}.calcdata.map(p => p[0].trace).filter(t => t.visible && t.meta).map(t => t.name)"
+    )
+    assert shown == [f"ceilings of {name}" for name in names[1:] for _ in range(6)]
+    colours = tab.run("[...document.querySelectorAll('td.bad')].map(cell => getComputedStyle(cell).color)")
+    assert set(colours) == {"rgb(179, 38, 30)"}
+
+
+def test_hovering_over_a_comparison(opened):
+    tab = opened("compared")
+    ratio = ("eager lenet-mnist-10k fp32 single-stream batch 1", "same", "ratio", "noise", "before", "in b.json")
+    layer = ("Gemm fc1", "on b.json: onnxruntime fp32.onnx", "attained 7.2 GFLOP/s", "efficiency 50%")
+    for plot, point, parts in (("ratios", 0, ratio), ("rooflines", -1, layer)):
+        text = hover(tab, plot, f"[...document.querySelectorAll('#{plot} .points path')].at({point})")
+        assert [part for part in parts if part not in text] == [], text
 
 
 def test_the_legend_hides_and_shows(opened):
@@ -135,7 +181,7 @@ def test_the_legend_hides_and_shows(opened):
     assert set(points_in(tab, "roofline")) == {"eager", "onnxruntime fp32.onnx", "onnxruntime int8.onnx"}
 
 
-@pytest.mark.parametrize("name", ["two", "five", "old"])
+@pytest.mark.parametrize("name", ["two", "five", "old", "compared", "compared-three"])
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits(opened, name, dark, width):
@@ -149,6 +195,8 @@ def test_it_fits(opened, name, dark, width):
     # The area of the data keeps most of a plot's width, however long the names are.
     shares = tab.run(f"{plots}.map(plot => plot._fullLayout._size.w / plot.clientWidth)")
     assert min(shares) > 0.55
+    # Rows of a table lie in it; what is wider scrolls there.
+    assert tab.run("[...document.querySelectorAll('.scroll')].every(part => part.clientWidth <= innerWidth)")
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(18, 22, 27)" if dark else "rgb(255, 255, 255)")
 

@@ -5,13 +5,15 @@ import html
 import json
 import re
 
+import plotly.graph_objects as go
 import pytest
 
-from edgeline_bench import instrument_tables
+from edgeline_bench.markdown import markdown_from_report
 from edgeline_bench.page import page_from_report
 from edgeline_bench.plots import all_plots, quantities
+from edgeline_bench.plots.ceilings import Ceilings, Frame, Machine, add_ceilings, ceilings_of
 from edgeline_bench.plots.layers import rows_of
-from edgeline_bench.plots.roofline import ABSENT, ceilings_of, hover_text
+from edgeline_bench.plots.roofline import ABSENT, hover_text
 from edgeline_bench.plots.series import styles_of
 from tests.benchmarks.reports import FIVE_ENGINES, ONNXRUNTIME, full_report, layers_of
 from tests.benchmarks.test_report_and_compare import made_report
@@ -51,7 +53,8 @@ def test_it_says_what_the_report_says(report):
     assert "<strong>VALID</strong>" in page
     for word in report["words"]:
         assert word["question"].replace("'", "&#x27;") in page
-        assert word["answer"] in page
+        lead, colon, rest = word["answer"].partition(": ")
+        assert (f"<dd><span>{lead}:</span> {rest}</dd>" if colon else word["answer"]) in page
     assert page.index("In words") < page.index("What bounds it") < page.index("Machine and protocol")
     assert "Ceilings of this machine" in page
 
@@ -104,6 +107,19 @@ def test_what_could_not_be_read_is_left_out_and_the_rest_is_there(report):
     assert {"roofline", "layers", "latency"} <= {r["id"] for r in records_of(page)}
 
 
+def test_reasons_beyond_the_first_are_folded_away(report):
+    page = page_from_report({**report, "valid": False, "invalid_reasons": [f"reason {i}" for i in range(7)]})
+    assert "<li>reason 4</li></ul><details><summary>and 2 more</summary><ul" in page
+
+
+def test_lines_of_an_answer_are_paragraphs(report):
+    answer = {"question": "Which?", "answer": "eager, batch 1: conv1.\nAll of it. And so: on."}
+    page = page_from_report({**report, "words": [answer]})
+    assert "<dd><span>eager, batch 1:</span> conv1.</dd><dd>All of it. And so: on.</dd>" in page
+    text = markdown_from_report({**report, "words": [answer]})
+    assert "**Which?**\n\n- eager, batch 1: conv1.\n- All of it. And so: on.\n" in text
+
+
 # --- plots ------------------------------------------------------------------------------------------------------------
 
 
@@ -124,16 +140,38 @@ def test_the_roofline_has_a_point_for_each_placed_layer(report):
 
 def test_the_ceilings_are_drawn_to_where_they_meet(report):
     figure = view_of(all_plots(report)["roofline"], network="alexnet-mnist-10k", batch="64").figure
-    lines = {t.name: t for t in figure.data if t.meta == "ceiling"}
-    assert set(lines) == {
-        "L1 800 GB/s", "L2 190 GB/s", "L3 90 GB/s", "DRAM 42 GB/s", "fp32 230 GFLOP/s", "bf16 460 GFLOP/s",
-        "int8 920 GOP/s",
-    }  # fmt: skip
+    assert [a.text for a in figure.layout.annotations] == [
+        "L1 800 GB/s", "L2 190 GB/s", "L3 90 GB/s", "DRAM 42 GB/s", "int8 920 GOP/s", "bf16 460 GFLOP/s",
+        "fp32 230 GFLOP/s",
+    ]  # fmt: skip
+    lines = {t.name: t for t in figure.data if t.meta}
     # two threads of 460 G operations/s over two of 21 GB/s
-    assert lines["DRAM 42 GB/s"].x[1] == pytest.approx(920 / 42)
-    assert lines["DRAM 42 GB/s"].y[1] == pytest.approx(920e9)
-    assert lines["fp32 230 GFLOP/s"].x[0] == pytest.approx(230 / 800)
-    assert lines["bf16 460 GFLOP/s"].line.dash == "dot"
+    assert lines["DRAM"].x[1] == pytest.approx(920 / 42)
+    assert lines["DRAM"].y[1] == pytest.approx(920e9)
+    assert lines["fp32"].x[0] == pytest.approx(230 / 800)
+    assert lines["bf16"].line.dash == "dot"
+
+
+def named_ceilings(*machines):
+    figure = go.Figure()
+    add_ceilings(figure, machines, Frame(0.01, 1e3, 1e8, 1e12), {"fp32"})
+    return [annotation.text for annotation in figure.layout.annotations]
+
+
+def test_ceilings_too_close_for_two_names_share_one():
+    """The plane is four decades high, a name 5 % of it: two names need a factor of 10 ** 0.2 = 1.58 between them."""
+    machine = Machine(Ceilings({"fp32": 1e11, "bf16": 1.1e11}, {"L2": 1e11, "L3": 6e10, "DRAM": 2e10}))
+    assert named_ceilings(machine) == [
+        "L2 100 GB/s", "L3 60 GB/s", "DRAM 20 GB/s", "bf16 110 GFLOP/s, fp32 100 GFLOP/s",
+    ]  # fmt: skip
+    machine = Machine(Ceilings({"fp32": 1e11}, {"L2": 1e11, "L3": 6.4e10, "DRAM": 2e10}))
+    assert named_ceilings(machine) == ["L2 100 GB/s, L3 64 GB/s", "DRAM 20 GB/s", "fp32 100 GFLOP/s"]
+
+
+def test_a_ceiling_close_to_that_of_an_earlier_machine_is_not_named_again():
+    old = Machine(Ceilings({"fp32": 1e11}, {"L2": 1e11, "DRAM": 2e10}), "old.json")
+    new = Machine(Ceilings({"fp32": 1.01e11}, {"L2": 2e11, "DRAM": 2.2e10}), "new.json")
+    assert named_ceilings(old, new) == ["L2 100 GB/s", "DRAM 20 GB/s", "new.json: L2 200 GB/s", "fp32 100 GFLOP/s"]
 
 
 def test_ceilings_are_those_of_the_run_s_threads(report):
@@ -186,6 +224,8 @@ def test_what_hovering_over_a_layer_says():
     assert lines[4] == "attained 184 GFLOP/s in fp32"
     assert lines[5] == "roof 230 GFLOP/s (3.61 ms)"
     assert lines[6] == "efficiency 80%, bound by compute"
+    labelled = hover_text({**conv2, "label": "conv2"}, "onnxruntime fp32.onnx").split("<br>")
+    assert labelled[:3] == ["<b>conv2</b>", "Conv+Relu conv2", "on onnxruntime fp32.onnx"]
 
 
 def test_layers_that_some_engine_fuses_share_a_row():
@@ -201,6 +241,16 @@ def test_layers_that_some_engine_fuses_share_a_row():
         {1: 1},
     ]
     assert rows[0].title == "Conv + Relu<br><i>a</i>"
+    fused[0]["label"] = "conv1"
+    assert rows_of([fused, apart])[0].title == "conv1<br><i>Conv + Relu</i>"
+
+
+def test_a_layer_that_one_engine_alone_has_stands_where_it_is_in_the_graph():
+    def layers(*nodes):
+        return [{"nodes": [node], "name": node, "operators": [node], "label": node} for node in nodes]
+
+    rows = rows_of([layers("conv1", "relu1", "pool1", "fc1"), layers("quantise1", "conv1", "cast1", "fc1")])
+    assert [row.title.split("<br>")[0] for row in rows] == ["quantise1", "conv1", "cast1", "relu1", "pool1", "fc1"]
 
 
 def test_bars_hold_the_layers_times(report):
@@ -262,48 +312,3 @@ def test_quantities():
     assert quantities.time_unit([0.002, 0.4]) == ("ms", 1e-3)
     assert quantities.log_ticks([30, 250]) == ([20, 50, 100, 200], ["20", "50", "100", "200"])
     assert quantities.log_ticks([1, 9000]) == ([1, 10, 100, 1000, 10000], ["1", "10", "100", "1,000", "10,000"])
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def test_tables_by_hand(report):
-    ceilings = instrument_tables.ceilings_table(report)
-    assert ceilings.heading == ("ceiling", "1 thread", "2 threads", "before the run", "after", "apart")
-    # 20.2 of 21 GB/s is 3.8 % less
-    assert ceilings.cells[-1] == ("read from DRAM", "21 GB/s", "42 GB/s", "21 GB/s", "20.2 GB/s", "3.8%")
-    assert ceilings.note == "Measured by c-probe, gcc 12.2.0 -O3 -march=native, avx512."
-    memory = instrument_tables.memory_table(report)
-    # AlexNet's 46,764,746 weights, of 4 bytes each
-    assert next(row for row in memory.cells if row[1] == "alexnet-mnist-10k")[3] == "187 MB"
-    assert memory.note.endswith("Energy: not readable here.")
-    lenet, alexnet = instrument_tables.layers_tables(report)
-    assert (len(lenet.cells), len(alexnet.cells)) == (25, 40)
-    assert alexnet.title == "Layers of alexnet-mnist-10k at batch 64"
-
-
-def test_a_blas_is_named_as_what_it_is(report):
-    by_numpy = copy.deepcopy(report)
-    by_numpy["roofline"].update(method="numpy", compiler=None)
-    by_numpy["roofline"]["notes"] = ["amx_int8 is not measured"]
-    _, slow, note = instrument_tables.ceilings_table(by_numpy).note.splitlines()
-    assert "since no C compiler was found" in slow
-    assert note == "amx_int8 is not measured"
-
-
-def test_a_gpu_has_no_threads(report):
-    on_gpu = copy.deepcopy(report)
-    on_gpu["roofline"] = {
-        "method": "cuda-probe", "threads": 1, "stability": {}, "sweep": {},
-        "ceilings": {"flops": {"fp16": {"threads_1": 8e14}}, "bandwidth": {"DRAM": 3e12},
-                     "bandwidth_threads": {"threads_1": {"DRAM": 3e12}}},
-    }  # fmt: skip
-    table = instrument_tables.ceilings_table(on_gpu)
-    assert table.heading[:2] == ("ceiling", "measured")
-    assert [row[:2] for row in table.cells] == [("fp16 arithmetic", "800 TFLOP/s"), ("read from DRAM", "3 TB/s")]
-
-
-def test_energy_is_shown_where_it_was_read(report):
-    metered = copy.deepcopy(report)
-    metered["results"][0]["energy"] = {"source": "rapl", "joules_per_inference": 0.0123, "why": None}
-    assert instrument_tables.memory_table(metered).cells[0][-1] == "12.3 mJ"

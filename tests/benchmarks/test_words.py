@@ -59,8 +59,8 @@ def test_alexnet_by_hand_arithmetic(alexnet):
     )
     assert found["What dominates the computation of"].startswith("conv2 does 44%, conv4 20%, ")
     # 46.8 million weights from DRAM at 5 G weights/s against a dot product of two operations each at 100 G/s
-    assert "fc1, fc2, fc3 by the bandwidth of DRAM (weights)" in found["What bounds each layer of"]
-    assert "conv1, conv2, conv3, conv4, conv5 by computation" in found["What bounds each layer of"]
+    assert "fc1 to fc3 by the bandwidth of DRAM (weights)" in found["What bounds each layer of"]
+    assert "conv1 to conv5 by computation" in found["What bounds each layer of"]
 
 
 def test_headroom_is_the_time_over_the_least(alexnet):

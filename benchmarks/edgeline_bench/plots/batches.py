@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 from edgeline_bench import units
 from edgeline_bench.page_parts import Plot, View
 from edgeline_bench.plots import quantities
-from edgeline_bench.plots.series import Result, Styles, listed, main_results, styles_of, views_of
+from edgeline_bench.plots.series import Result, Styles, listed, styles_of, views_of
 from edgeline_bench.report import Report
+from edgeline_bench.tables import main_results
 
 
 def throughput_plot(report: Report) -> Plot:

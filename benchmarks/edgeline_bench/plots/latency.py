@@ -35,7 +35,10 @@ def _view(rows: list[Result], styles: Styles) -> View:
     unit, length_s = quantities.time_unit(np.median(r["samples_s"]) for r in rows)
     for row in rows:
         _add_row(figure, row, styles, unit, length_s)
-    figure.update_xaxes(type="log", title=f"{quantities.UNIT_WORDS[unit]} a call", nticks=8)
+    ticks, texts = quantities.log_ticks(
+        end / length_s for r in rows for end in (min(r["samples_s"]), max(r["samples_s"]))
+    )
+    figure.update_xaxes(type="log", title=f"{quantities.UNIT_WORDS[unit]} a call", tickvals=ticks, ticktext=texts)
     figure.update_yaxes(title="% of calls", range=[0, 101], tickvals=[0, 25, 50, 75, 90, 99])
     figure.update_layout(height=380)
     medians = listed(f"{styles.name(r)} {units.seconds(r['latency_s']['p50'])}" for r in rows)

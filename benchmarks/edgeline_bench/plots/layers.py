@@ -20,14 +20,15 @@ from edgeline_bench.plots.series import (
     Result,
     Styles,
     by_network_and_batch,
+    label_of,
     last_of_largest_batch,
     listed,
-    main_results,
     styles_of,
     views_of,
 )
 from edgeline_bench.plots.stages import wrapped
 from edgeline_bench.report import Report
+from edgeline_bench.tables import main_results
 
 Layer = dict[str, Any]
 _BAR, _GAP = 13, 14  # pixels: a bar, and between rows
@@ -76,19 +77,28 @@ def rows_of(engines: Sequence[Sequence[Layer]]) -> list[Row]:
             for node in layer["nodes"][1:]:
                 parent[root(node)] = root(layer["nodes"][0])
     found: dict[str, dict[int, list[Layer]]] = {}
-    # The engine with most layers cuts the network finest, and so tells the order best.
+    order: list[str] = []
+    # The engine with most layers cuts the network finest, and so tells the order best; what only another one has comes
+    # after what comes before it there.
     for index in sorted(range(len(engines)), key=lambda i: -len(engines[i])):
+        place = 0
         for layer in engines[index]:
-            found.setdefault(root(first_node(index, layer)), {}).setdefault(index, []).append(layer)
-    return [Row(_title(layers), dict(sorted(layers.items()))) for layers in found.values()]
+            key = root(first_node(index, layer))
+            if key not in found:
+                order.insert(place, key)
+            place = order.index(key) + 1
+            found.setdefault(key, {}).setdefault(index, []).append(layer)
+    return [Row(_title(found[key]), dict(sorted(found[key].items()))) for key in order]
 
 
 def _title(by_engine: dict[int, list[Layer]]) -> str:
-    """The operators of the engine that fuses most, and the first node."""
+    """The label, in the engine that fuses most, with the operators; or these and the first node."""
     layers = min(by_engine.values(), key=len)
     operators = [operator for layer in layers for operator in layer["operators"]] or [layers[0]["name"]]
     nodes = [node for layer in layers for node in layer["nodes"]]
     shown = " + ".join(operators[:3]) + (f" + {len(operators) - 3} more" if len(operators) > 3 else "")
+    if layers[0].get("label"):
+        return f"{layers[0]['label']}<br><i>{wrapped(shown, 22)}</i>"
     return wrapped(shown, 22) + (f"<br><i>{_shortened(nodes[0])}</i>" if nodes else "")
 
 
@@ -109,7 +119,7 @@ def _view(results: list[Result], styles: Styles) -> View | None:
         shift = (index - (len(timed) - 1) / 2) * _BAR / thickness
         _add_engine(figure, rows, index, result, styles, shift, thickness, length_s)
     _add_light(figure, rows, len(timed), thickness, length_s)
-    figure.update_layout(barmode="overlay", height=70 + thickness * len(rows))
+    figure.update_layout(barmode="overlay", meta="rows", height=70 + thickness * len(rows))
     figure.update_xaxes(title=f"{quantities.UNIT_WORDS[unit]} a call", rangemode="tozero")
     figure.update_yaxes(
         range=[len(rows) - 0.5, -0.5], tickvals=list(range(len(rows))), ticktext=[row.title for row in rows],
@@ -117,7 +127,7 @@ def _view(results: list[Result], styles: Styles) -> View | None:
     )  # fmt: skip
     slowest = [max(result["layers"], key=lambda layer: layer["time_s"]) for result in timed]
     costs = listed(
-        f"{styles.name(result)} {layer['name']} with {units.seconds(layer['time_s'])} ({layer['share']:.0%})"
+        f"{styles.name(result)} {label_of(layer)} with {units.seconds(layer['time_s'])} ({layer['share']:.0%})"
         for result, layer in zip(timed, slowest, strict=True)
     )
     return View(figure, f"Time of {len(rows)} layers. The slowest of each: {costs}.", note=_note(timed, styles))

@@ -1,15 +1,12 @@
-"""The roofline: this machine's measured ceilings, and each placed layer of each engine as a point under them.
+"""The roofline: each placed layer of each engine as a point under this machine's measured ceilings.
 
-After S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual performance model for multicore
-architectures", Communications of the ACM 52(4), 2009. Nothing is computed here that the report does not hold: a layer's
-roof, efficiency and bound are its record's.
+Nothing is computed here that the report does not hold: a layer's roof, efficiency and bound are its record's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -17,31 +14,22 @@ import plotly.graph_objects as go
 from edgeline_bench import units
 from edgeline_bench.page_parts import Plot, View
 from edgeline_bench.plots import quantities
+from edgeline_bench.plots.ceilings import Ceilings, Frame, Machine, add_ceilings, ceilings_of, frame_of, set_axes
 from edgeline_bench.plots.series import (
     Result,
     Styles,
     by_network_and_batch,
+    label_of,
     last_of_largest_batch,
-    main_results,
     styles_of,
     views_of,
 )
 from edgeline_bench.report import Report
+from edgeline_bench.tables import main_results
 
 ABSENT = "No roofline in this report: this machine's ceilings were not measured, so no layer can be placed under them."
 _WHY_ABSENT = "they take under 20 us at a batch below 64, or do no arithmetic"
-_TOP = 2.5  # room above the highest ceiling, for its name
 _MARK, _MARK_GROWTH = 7, 15  # pixels: of a layer without a share of the time, and what the whole time would add
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The part of the plane that is shown: intensity (operations/byte) by rate (operations/s), same in every view."""
-
-    x_min: float
-    x_max: float
-    y_min: float
-    y_max: float
 
 
 def roofline_plot(report: Report) -> Plot:
@@ -61,71 +49,14 @@ def roofline_plot(report: Report) -> Plot:
         "arithmetic is. The stem above a point ends at its own roof; the bigger the point, the bigger its share of the "
         "time."
     )
-    frame = frame_of(placed, ceilings)
+    frame = frame_of(placed, [ceilings])
     views = views_of(results, by_network_and_batch(styles), lambda rows: _view(rows, styles, ceilings, frame))
     return Plot("roofline", title, caption, views, last_of_largest_batch(views))
-
-
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """What a machine can do at most: operations/s by precision, bytes/s by memory level."""
-
-    flops: dict[str, float]
-    bandwidth: dict[str, float]
-
-
-def ceilings_of(report: Report) -> Ceilings | None:
-    """Return the ceilings for the threads of the run; None where they were not measured."""
-    roofline = report.get("roofline")
-    if not roofline:
-        return None
-    key = f"threads_{roofline.get('threads', report['protocol']['threads'])}"
-    flops = {p: rates.get(key) or max(rates.values()) for p, rates in roofline["ceilings"]["flops"].items() if rates}
-    bandwidth = {level: rate for level, rate in roofline["ceilings"]["bandwidth"].items() if rate}
-    return Ceilings(flops, bandwidth) if flops and bandwidth else None
 
 
 def placed_layers(row: Result) -> list[dict[str, Any]]:
     """Return the layers of a row that are long enough to be placed, and that compute: what only moves has no place."""
     return [x for x in row["layers"] if x.get("placed") and x["intensity"] and x["attained_flops_per_s"]]
-
-
-def frame_of(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> Frame:
-    """Return what must be shown for all layers and ceilings; the slowest memory enters from the left side."""
-    peak, slowest = max(ceilings.flops.values()), min(ceilings.bandwidth.values())
-    x_min = min(layer["intensity"] for layer in layers) / 8
-    x_max = max(*(layer["intensity"] for layer in layers), peak / slowest) * 6
-    y_min = min(*(layer["attained_flops_per_s"] for layer in layers), slowest * x_min) / 1.6
-    y_max = max(peak, *(layer["attained_flops_per_s"] for layer in layers)) * _TOP
-    return Frame(x_min, x_max, y_min, y_max)
-
-
-def add_ceilings(
-    figure: go.Figure, ceilings: Ceilings, frame: Frame, used: Container[str], *, name: str = "",
-    colour: str = "var(--soft)",
-) -> None:  # fmt: skip
-    """Draw the ceilings with their names, dotted for a precision that is not among those `used`.
-
-    `name` goes before them, and `colour` tells them apart, where a figure holds two machines'.
-    """
-    fastest, peak = max(ceilings.bandwidth.values()), max(ceilings.flops.values())
-    prefix = f"{name} " if name else ""
-    for level, rate in ceilings.bandwidth.items():
-        x = [max(frame.x_min, frame.y_min / rate), peak / rate]
-        label = f"{prefix}{level} {quantities.bytes_rate(rate)}"
-        _add_ceiling(figure, x, [v * rate for v in x], label, colour, "solid")
-        figure.add_annotation(
-            name="along", text=label, x=math.log10(x[0]), y=math.log10(x[0] * rate), xanchor="center",
-            yanchor="middle", showarrow=False, font={"color": colour},
-        )  # fmt: skip
-    for precision, rate in ceilings.flops.items():
-        x = [rate / fastest, frame.x_max]
-        label = f"{prefix}{precision} {quantities.operations_rate(rate, precision)}"
-        _add_ceiling(figure, x, [rate, rate], label, colour, "solid" if precision in used else "dot")
-        figure.add_annotation(
-            text=label, x=math.log10(frame.x_max), y=math.log10(rate), xanchor="right", yanchor="bottom",
-            showarrow=False, font={"color": colour},
-        )  # fmt: skip
 
 
 def add_layers(figure: go.Figure, row: Result, *, name: str, key: str, colour: str, symbol: str) -> None:
@@ -149,26 +80,14 @@ def add_layers(figure: go.Figure, row: Result, *, name: str, key: str, colour: s
     )  # fmt: skip
 
 
-def set_axes(figure: go.Figure, frame: Frame) -> None:
-    """Both axes logarithmic, over the frame."""
-    figure.update_xaxes(
-        type="log", title="operations a byte", range=[math.log10(frame.x_min), math.log10(frame.x_max)],
-        dtick=1, showline=True,
-    )  # fmt: skip
-    figure.update_yaxes(
-        type="log", title="operations a second", range=[math.log10(frame.y_min), math.log10(frame.y_max)],
-        dtick=1, exponentformat="SI",
-    )  # fmt: skip
-    figure.update_layout(height=520)
-
-
 def hover_text(layer: dict[str, Any], engine: str) -> str:
     """Say in lines what is known of a layer; `engine` is what its row is called."""
     level = layer.get("level") or {}
     places = [f"{what} from {where}" for what, where in level.items() if where]
     precision = layer["precision"]
     lines = [
-        f"<b>{layer['name']}</b>",
+        f"<b>{label_of(layer)}</b>",
+        *([str(layer["name"])] if label_of(layer) != layer["name"] else []),
         f"on {engine}",
         f"{units.seconds(layer['time_s'])}, {layer['share']:.1%} of the time",
         f"{quantities.count(layer['flops'])} operations, {quantities.count(layer['bytes'])} bytes: "
@@ -182,13 +101,18 @@ def hover_text(layer: dict[str, Any], engine: str) -> str:
     return "<br>".join(lines)
 
 
+def used_precisions(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> set[str]:
+    """Return the precisions whose ceilings are roofs here: fp32's is also that of one which was not measured."""
+    return {layer["precision"] if layer["precision"] in ceilings.flops else "fp32" for layer in layers}
+
+
 def _view(rows: list[Result], styles: Styles, ceilings: Ceilings, frame: Frame) -> View | None:
     layers = [layer for row in rows for layer in row["layers"]]
     placed = [layer for row in rows for layer in placed_layers(row)]
     if not layers:
         return None
     figure = go.Figure()
-    add_ceilings(figure, ceilings, frame, _used(layers, ceilings))
+    add_ceilings(figure, [Machine(ceilings)], frame, used_precisions(layers, ceilings))
     for row in rows:
         if placed_layers(row):
             add_layers(
@@ -213,22 +137,10 @@ def _alt(placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
 def _note(layers: Sequence[dict[str, Any]], placed: Sequence[dict[str, Any]], ceilings: Ceilings) -> str:
     absent = len(layers) - len(placed)
     exempt = sorted({str(layer["exempt"]) for layer in placed if layer.get("exempt")})
-    unused = [p for p in ceilings.flops if p not in _used(layers, ceilings)]
+    unused = [p for p in ceilings.flops if p not in used_precisions(layers, ceilings)]
     notes = (
         f"{absent} of {len(layers)} layers are not placed: {_WHY_ABSENT}." if absent else "",
         f"Hollow points are exempt ({', '.join(exempt)}): they may lie above their roof." if exempt else "",
         f"Dotted: {', '.join(unused)}, which no layer here is computed in." if unused else "",
     )
     return " ".join(note for note in notes if note)
-
-
-def _used(layers: Sequence[dict[str, Any]], ceilings: Ceilings) -> set[str]:
-    """The precisions whose ceilings are roofs here: fp32's is also that of a precision which was not measured."""
-    return {layer["precision"] if layer["precision"] in ceilings.flops else "fp32" for layer in layers}
-
-
-def _add_ceiling(figure: go.Figure, x: list[float], y: list[float], label: str, colour: str, dash: str) -> None:
-    figure.add_scatter(
-        x=x, y=y, mode="lines", showlegend=False, hoverinfo="skip", name=label, meta="ceiling",
-        line={"color": colour, "width": 1.5, "dash": dash},
-    )  # fmt: skip

@@ -82,14 +82,6 @@ def styles_of(report: Report) -> Styles:
     return Styles(networks, forms)
 
 
-def main_results(report: Report) -> list[Result]:
-    """Return the rows of the scenario that all plots but the latency's show: single-stream, or else the first."""
-    results: list[Result] = report["results"]
-    scenarios = [r["scenario"] for r in results]
-    main = "single-stream" if "single-stream" in scenarios else scenarios[0]
-    return [r for r in results if r["scenario"] == main]
-
-
 def views_of(
     results: Iterable[Result], choices: Callable[[Result], dict[str, str]], view: Callable[[list[Result]], View | None]
 ) -> tuple[View, ...]:
@@ -109,6 +101,11 @@ def by_network_and_batch(styles: Styles) -> Callable[[Result], dict[str, str]]:
 def last_of_largest_batch(views: tuple[View, ...]) -> int:
     """Return the view of the largest batch; of several networks, the last one's: people name the small one first."""
     return max(range(len(views)), key=lambda i: (int(views[i].choices["batch"]), i), default=0)
+
+
+def label_of(layer: dict[str, Any]) -> str:
+    """What people call a layer: `conv2`; its name in the graph where it has no such label."""
+    return str(layer.get("label") or layer["name"])
 
 
 def listed(words: Iterable[str]) -> str:

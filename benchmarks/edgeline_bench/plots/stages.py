@@ -13,11 +13,11 @@ from edgeline_bench.plots.series import (
     Styles,
     by_network_and_batch,
     listed,
-    main_results,
     styles_of,
     views_of,
 )
 from edgeline_bench.report import Report
+from edgeline_bench.tables import main_results
 
 _START = (("import", "import", COLOURS[5]), ("load", "load", COLOURS[1]), ("first", "first call", COLOURS[0]))
 _MEMORY = (
@@ -62,7 +62,7 @@ def _start_view(rows: list[Result], styles: Styles) -> View:
             customdata=[styles.name(row) for row in rows],
             hovertemplate=f"%{{text}}<extra>{title}, %{{customdata}}</extra>",
         )  # fmt: skip
-    figure.update_layout(barmode="stack", bargap=0.35, height=90 + 44 * len(rows))
+    figure.update_layout(barmode="stack", bargap=0.35, meta="rows", height=90 + 44 * len(rows))
     figure.update_xaxes(title=quantities.UNIT_WORDS[unit])
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=names, showgrid=False)
     totals = listed(f"{styles.name(row)} {units.seconds(sum(row['cold_start_s'].values()))}" for row in rows)

@@ -7,8 +7,9 @@ import plotly.graph_objects as go
 
 from edgeline_bench import figures
 from edgeline_bench.page_parts import Plot, View
-from edgeline_bench.plots.series import Result, Styles, by_network_and_batch, main_results, styles_of, views_of
+from edgeline_bench.plots.series import Result, Styles, by_network_and_batch, styles_of, views_of
 from edgeline_bench.report import Report
+from edgeline_bench.tables import main_results
 
 
 def steadiness_plot(report: Report) -> Plot:

@@ -6,6 +6,7 @@ import math
 
 import plotly.graph_objects as go
 
+from edgeline_bench import units
 from edgeline_bench.page_parts import Plot, View
 from edgeline_bench.plots import quantities
 from edgeline_bench.plots.series import COLOURS, listed
@@ -30,8 +31,7 @@ def sweep_plot(report: Report) -> Plot:
 def _view(roofline: Report, sweeps: dict[str, list[list[float]]]) -> View:
     figure = go.Figure()
     for (key, points), colour in zip(sweeps.items(), COLOURS, strict=False):
-        count = key.removeprefix("threads_")
-        name = f"{count} thread{'s' * (count != '1')}"
+        name = units.counted(int(key.removeprefix("threads_")), "thread")
         figure.add_scatter(
             x=[size for size, _ in points], y=[rate / 1e9 for _, rate in points], name=name, mode="lines+markers",
             line={"color": colour, "width": 2}, marker={"size": 4},
