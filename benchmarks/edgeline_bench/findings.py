@@ -25,6 +25,9 @@ from edgeline_bench.points import Point
 from edgeline_bench.roofline.ceilings import Ceilings
 from edgeline_bench.rounds import Measured
 
+# Rounds and profile are minutes apart: further off than this, the layers' times are those of another machine.
+_MOST_OFF = 0.25
+
 
 def findings_of(measured: Sequence[Measured], ceilings: Ceilings | None) -> list[dict[str, Any]]:
     """Return for each row its `layers`, `layer_profile`, `speed_of_light_s`, and its `memory` by the graph."""
@@ -58,7 +61,7 @@ def _finding(row: Measured, model: onnx.ModelProto, ceilings: Ceilings | None) -
         {"label": label_of_group(graph, labels, layer["nodes"]), **layer}
         for layer in layer_records(profile, graph, point.threads, point.arithmetic, ceilings)
     ]
-    return {**finding, "layers": layers, "layer_profile": profile_record(profile)}
+    return {**finding, "layers": layers, "layer_profile": {**profile_record(profile), "off": row.profile["off"]}}
 
 
 def _scaled_to(profile: LayerProfile, latency_s: float) -> LayerProfile:
@@ -84,9 +87,13 @@ def layer_reasons(results: Sequence[Mapping[str, Any]]) -> list[str]:
     reasons = []
     for result in results:
         title = f"{result['engine']} {result['artefact']} batch {result['batch']}"
-        if above := above_roof(result["layers"]):
-            reasons.append(f"{title}: {', '.join(above)}: the model of work or the clock is wrong")
         profile = result["layer_profile"] or {}
+        if profile.get("off", 0.0) > _MOST_OFF:
+            reasons.append(
+                f"{title}: the machine was {profile['off']:.0%} off its speed while layers were profiled: run again"
+            )
+        elif above := above_roof(result["layers"]):
+            reasons.append(f"{title}: {', '.join(above)}: the model of work or the clock is wrong")
         lost = [*(kernel["name"] for kernel in profile.get("unmatched", ())), *profile.get("uncovered", ())]
         if lost:
             reasons.append(f"{title}: the profile and the graph do not match at {', '.join(lost[:3])}")

@@ -23,6 +23,7 @@ from edgeline_bench.worker_handle import WorkerHandle
 
 _REFERENCE_SLOT_S = 0.1
 _SHUFFLE_SEED = 0
+_PROFILE_TRIES, _PROFILE_OFF = 3, 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +205,28 @@ def _time_gpu_stages(workers: _Workers, plan: Plan, steps: _Steps) -> None:
 
 
 def _profile_layers(workers: _Workers, plan: Plan, steps: _Steps) -> None:
+    """Profile each row's layers; again where the machine was not as fast meanwhile as in the rounds."""
     if plan.profile_s is None:
         return
     for worker, measured in workers:
-        if measured.point.host != "reference" and _wants_profile(measured.point):
-            steps.next("layers", measured.point)
-            measured.profile = worker.ask("profile", seconds=plan.profile_s)
+        if measured.point.host == "reference" or not _wants_profile(measured.point):
+            continue
+        steps.next("layers", measured.point)
+        for _ in range(_PROFILE_TRIES):
+            found = worker.ask("profile", seconds=plan.profile_s)
+            found["off"] = _off(found["record"], statistics.median(measured.round_medians_s))
+            if measured.profile is None or found["off"] < measured.profile["off"]:
+                measured.profile = found
+            if found["off"] <= _PROFILE_OFF:
+                break
+
+
+def _off(profile: dict[str, Any] | None, latency_s: float) -> float:
+    """Return by which share the calls beside a profile differ from the rounds' latency; 0 where there is no profile."""
+    if profile is None:
+        return 0.0
+    total_s = float(sum(group["time_s"] for group in (*profile["groups"], *profile["unmatched"])))
+    return abs(total_s / latency_s - 1)
 
 
 def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:

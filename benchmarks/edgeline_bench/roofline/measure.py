@@ -17,14 +17,16 @@ from edgeline_bench.fingerprint import fingerprint
 from edgeline_bench.roofline import gpu_probe
 from edgeline_bench.roofline.ceilings import Ceilings, stability_reasons
 from edgeline_bench.roofline.levels import cache_capacities, levels_from_sweep
-from edgeline_bench.roofline.probe import Measurement, Probe, find_probe, numpy_probe, run_probe
+from edgeline_bench.roofline.probe import Probe, find_probe, numpy_probe, run_probe
 
 _SMALLEST_BYTES = 4096
 _STEPS_PER_OCTAVE = 3
 _LEAST_LARGEST_BYTES = 256 << 20  # beyond any cache that sysfs might hide from a virtual machine
 _LARGEST_CACHES = 4  # times the last-level cache
 _LARGEST_MEMORY_SHARE = 4  # no more than a quarter of the memory that is free
-_SWEEP_ROUNDS, _QUICK_ROUNDS = 3, 8
+# So many that the second measurement lasts most of a second: who shares a core of a virtual machine's host was seen to
+# take 13 % of L1's bandwidth for 0.1 to 0.5 s at a time.
+_SWEEP_ROUNDS, _QUICK_ROUNDS = 3, 16
 _QUICK_TRIES = 3
 _UNMEASURED = {"amx_int8": "int8", "amx_bf16": "bf16"}
 
@@ -53,7 +55,7 @@ def remeasure(ceilings: Ceilings) -> dict[str, float]:
     What disturbs only lowers a rate, so figures that fell are tried again, and the best of up to three tries counts.
     Raises ResourceError when the probe that measured before does not run any more.
     """
-    if ceilings.method == "cuda-probe":
+    if ceilings.on_gpu:
         return gpu_probe.measure_cuda_ceilings().figures()
     best: dict[str, float] = {}
     probe = numpy_probe("as before the run") if ceilings.method == "numpy" else find_probe()
@@ -98,7 +100,7 @@ def _quick(probe: Probe, ceilings: Ceilings) -> dict[str, float]:
     """Measure the peaks, and each level at the one working set that showed it best."""
     levels = ceilings.levels[ceilings.threads]
     sizes = [level.seen_at_bytes // ceilings.threads for level in levels]
-    found: Measurement = run_probe(probe, ceilings.cores, sizes, _QUICK_ROUNDS)
+    found = run_probe(probe, ceilings.cores, sizes, _QUICK_ROUNDS)
     rates = (rate for _, rate in found.reads)
     return dict(found.flops) | dict(zip((level.name for level in levels), rates, strict=True))
 
