@@ -71,7 +71,7 @@ def _measured(args: argparse.Namespace, path: Path, slowdown: float) -> Report:
         note(f"measuring {path.name}")
         command = [
             sys.executable, "-m", "edgeline_bench.cli", args.artefact, "--weights", args.weights, "--seconds",
-            args.seconds, "--rounds", args.rounds, "--slowdown", slowdown, "--out", path,
+            args.seconds, "--rounds", args.rounds, "--slowdown", slowdown, "--no-roofline", "--out", path,
         ]  # fmt: skip
         result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         if result.returncode != 0:
