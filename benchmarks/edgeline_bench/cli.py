@@ -192,7 +192,8 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
         if table.cells:
             print(tables.plain_text(table) + "\n")
     for answer in report["words"]:
-        print(f"{answer['question']}\n  {answer['answer']}\n")
+        lines = answer["answer"].replace("\n", "\n  ")
+        print(f"{answer['question']}\n  {lines}\n")
     print(tables.verdict_line(report))
     print(f"report: {out} (and {out.with_suffix('.md').name}, {out.with_suffix('.html').name})")
 

@@ -21,6 +21,7 @@ import numpy as np
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, ResourceError
 from edgeline.files import write_atomically
+from edgeline_bench import units
 from edgeline_bench.compare import Row, compare
 from edgeline_bench.report import Report, read_report
 from edgeline_bench.tables import Table, markdown
@@ -160,7 +161,7 @@ def _machine(pairs: Sequence[Pair], settings: str) -> Table:
         ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
         ("system", f"{machine['os']}, Python {machine['python']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
-        ("protocol", f"{protocol['rounds']} rounds of {protocol['slot_s']:.3g} s, {protocol['threads']} thread(s)"),
+        ("protocol", f"{protocol['rounds']} rounds of {protocol['slot_s']:.3g} s, {units.counted(protocol['threads'], 'thread')}"),
         ("other processes", load),
         ("measured", f"{first['created']} to {last['created']}"),
     )
