@@ -23,13 +23,13 @@ def clean(machine, largest=256 * MIB):
     return [(size, next(rate for ends, rate in machine.values() if size <= ends)) for size in sizes(largest)]
 
 
-def blurred(machine):
-    """What replacing at random gives: of a working set beyond a cache, a share stays in it."""
+def blurred(machine, sharpness):
+    """Of a working set beyond a cache a share stays in it, as where lines are replaced at random."""
     sweep = []
     for size in sizes():
         seconds, inside = 0.0, 0.0
         for ends, rate in machine.values():
-            share = min(1.0, (ends / size) ** 2) if ends < math.inf else 1.0
+            share = min(1.0, (ends / size) ** sharpness) if ends < math.inf else 1.0
             seconds += max(0.0, share - inside) / rate
             inside = max(inside, share)
         sweep.append((size, 1 / seconds))
@@ -62,11 +62,12 @@ def test_clean_steps(machine, told):
 
 @pytest.mark.parametrize("machine", [DESKTOP, SMALL_BOARD], ids=["three caches", "no L3"])
 @pytest.mark.parametrize("told", [True, False], ids=["sysfs", "no sysfs"])
-def test_blurred_steps(machine, told):
-    levels = levels_from_sweep(blurred(machine), hints(machine) if told else {})
-    assert rates(levels) == {name: pytest.approx(rate, rel=0.12) for name, (_, rate) in machine.items()}
+@pytest.mark.parametrize(("sharpness", "within"), [(4, 0.01), (2, 0.10), (1, 0.25)])
+def test_blurred_steps(machine, told, sharpness, within):
+    levels = levels_from_sweep(blurred(machine, sharpness), hints(machine) if told else {})
+    assert rates(levels) == {name: pytest.approx(rate, rel=within) for name, (_, rate) in machine.items()}
     for level in levels[:-1]:
-        assert machine[level.name][0] / 2 <= level.capacity_bytes <= 2 * machine[level.name][0]
+        assert machine[level.name][0] / 2 <= level.capacity_bytes <= 3 * machine[level.name][0]
 
 
 def test_two_levels_without_a_step_between_them_share_a_rate():

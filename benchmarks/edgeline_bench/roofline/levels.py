@@ -21,8 +21,8 @@ _MOST_CACHES = 3
 # Costs of a division into levels, in natural logarithms of bandwidth summed over the sweep's points.
 _OFF_HINT = 0.3  # for each octave that a border lies off what sysfs says
 _NO_HINT = 1.0  # for each level that sysfs does not know
-# A level that only the sweep knows must be this wide and this much faster than the next: a blurred border is neither.
-_LEAST_POINTS, _LEAST_FALL = 5, 1.3
+# What follows a level that only the sweep knows must be slower by this factor: the middle of a blurred border is not.
+_LEAST_FALL = 1.3
 # Of a level's range, where its own bandwidth shows: beyond twice the level below it (four times before DRAM, as large
 # caches do not replace the oldest line first), and with room left for code, stacks and the page tables.
 _ABOVE_LOWER, _ABOVE_LAST, _BELOW_OWN = 2, 4, 0.75
@@ -122,10 +122,8 @@ def _border_cost(
     """Return the cost of a level from point `start` that ends before `end`; infinite where it may not."""
     if hints:
         return _OFF_HINT * abs(math.log2(sizes[end - 1] / hints[0][1]))
-    wide = end - start >= _LEAST_POINTS and len(sizes) - end >= _LEAST_POINTS
-    after = rates[end : end + _LEAST_POINTS]
-    falls = bool(after) and statistics.median(rates[start:end]) >= _LEAST_FALL * statistics.median(after)
-    return _NO_HINT if wide and falls else math.inf
+    falls = statistics.median(rates[start:end]) >= _LEAST_FALL * rates[end]
+    return _NO_HINT if falls else math.inf
 
 
 def _spread(logs: Sequence[float]) -> float:

@@ -26,7 +26,7 @@ _LARGEST_CACHES = 4  # times the last-level cache
 _LARGEST_MEMORY_SHARE = 4  # no more than a quarter of the memory that is free
 # So many that the second measurement lasts most of a second: who shares a core of a virtual machine's host was seen to
 # take 13 % of L1's bandwidth for 0.1 to 0.5 s at a time.
-_SWEEP_ROUNDS, _QUICK_ROUNDS = 3, 16
+_SWEEP_ROUNDS, _QUICK_ROUNDS = 8, 30
 _QUICK_TRIES = 3
 _UNMEASURED = {"amx_int8": "int8", "amx_bf16": "bf16"}
 

@@ -67,7 +67,7 @@
 #define LANES (VECTOR_BYTES / 4)
 #define READ_VECTORS 8 /* loads of one turn of the read loop, each with a sum of its own: EACH_8 */
 #define TARGET_S 0.001 /* of a repetition: long against a clock of 30 ns, shorter than the turn of another process */
-#define REPETITIONS 4  /* of each kernel in a round; rounds lie apart, so that one disturbance spoils no figure */
+#define REPETITIONS 2  /* of each kernel in a round; rounds lie apart, so that one disturbance spoils no figure */
 #define LIMIT_S 3.0    /* no round begins after this: on a machine with other work fewer must do */
 #define MAX_THREADS 1024
 #define MAX_READS 256
