@@ -95,6 +95,30 @@ def test_every_x86_kernel_does_the_work_it_counts(tmp_path, march, needs, lanes,
     check_counts(record, 1, lanes, macs_per_lane)
 
 
+# What each instruction set's kernels are made of, once for each accumulator. Merged accumulators would keep their sum.
+INSTRUCTIONS = [
+    ("x86-64", 12, ("mulps", "addps")),
+    ("ivybridge", 12, ("vmulps", "vaddps")),
+    ("haswell", 12, ("vfmadd", "vpmaddubsw")),
+    ("alderlake", 12, ("vfmadd", "vpdpbusd")),
+    ("skylake-avx512", 24, ("vfmadd", "vpmaddubsw")),
+    ("sapphirerapids", 24, ("vfmadd", "vdpbf16ps", "vpdpbusd")),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("march", "accumulators", "instructions"), INSTRUCTIONS, ids=[row[0] for row in INSTRUCTIONS])
+def test_the_compiler_keeps_every_accumulator(march, accumulators, instructions):
+    command = ["cc", *FLAGS, f"-march={march}", "-S", str(probes.SOURCE), "-o", "-"]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if "-march=" in made.stderr:
+        pytest.skip(f"this compiler does not know -march={march}")
+    assert made.returncode == 0, made.stderr
+    found = [words[0] for line in made.stdout.splitlines() if (words := line.replace("{vex}", "").split())]
+    for name in instructions:
+        assert sum(word.startswith(name) for word in found) >= accumulators, name
+
+
 @pytest.mark.cross
 @pytest.mark.parametrize(("march", "macs_per_lane"), ARM, ids=[row[0] for row in ARM])
 def test_every_arm_kernel_does_the_work_it_counts(tmp_path, march, macs_per_lane):

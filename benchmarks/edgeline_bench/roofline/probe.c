@@ -11,8 +11,8 @@
  *
  * `seconds` is the best repetition: from the first thread's start to the last one's end. A peak is a maximum, and what
  * disturbs a repetition only makes it slower. `checksum` is what the kernel computed: on ones each accumulator counts
- * its own multiply-accumulates, and the words read are their own indices. So the caller can tell that the work counted
- * is the work done, and that no compiler removed any of it.
+ * its own multiply-accumulates, and the words read are their own indices. So the caller can hold the counts against the
+ * work. It does not show that a compiler did the work step by step: hence what is hidden from it below.
  *
  * Compiled on the machine it measures, with all that its CPU has (-march=native): there is nothing to dispatch. It
  * writes no files, and does not know what a cache is: it is told the sizes, and naming levels is the caller's.
