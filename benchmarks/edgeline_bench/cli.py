@@ -15,7 +15,7 @@ from edgeline import interrupts
 from edgeline.artefact import Artefact, open_artefact
 from edgeline.backends import choose_engine
 from edgeline.command import note, run_command
-from edgeline.errors import InputError, MissingCapabilityError, ResourceError
+from edgeline.errors import EdgelineError, InputError, MissingCapabilityError, ResourceError
 from edgeline_bench.arguments import parser
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
         from edgeline_bench.progress import StepPrinter
         from edgeline_bench.report import report_from_run
         from edgeline_bench.roofline.ceilings import stability_reasons
-        from edgeline_bench.roofline.gpu_probe import measure_cuda_ceilings
+        from edgeline_bench.roofline.gpu_probe import cuda_ceilings_from_child
         from edgeline_bench.roofline.measure import measure_ceilings, remeasure
         from edgeline_bench.rounds import Loadgen, Plan, run_rounds
         from edgeline_bench.validity import invalid_reasons, reasons_beforehand
@@ -105,15 +105,18 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
     ceilings = None
     if not args.no_roofline:
         note("measuring what this machine can do at most")
-        ceilings = measure_cuda_ceilings() if device == "cuda" else measure_ceilings(args.threads, pinned)
+        ceilings = cuda_ceilings_from_child() if device == "cuda" else measure_ceilings(args.threads, pinned)
     with StepPrinter() as progress:
         run = run_rounds(points, plan, progress)
     reasons = invalid_reasons(run, args.threads, cores, machine["load_average"])
     if ceilings is not None:
         note("measuring it again")
-        again = remeasure(ceilings)
-        reasons += stability_reasons(ceilings.figures(), again)
-        ceilings = ceilings.after(again)
+        try:
+            again = remeasure(ceilings)
+            reasons += stability_reasons(ceilings.figures(), again)
+            ceilings = ceilings.after(again)
+        except EdgelineError as error:
+            reasons.append(f"the ceilings could not be measured again: {error}")
     protocol = {
         "mode": args.mode, "threads": args.threads, "pinned": list(pinned), "rounds": args.rounds, "slot_s": slot_s,
         "batches": list(batches), "device": device, "scenarios": list(args.scenario),

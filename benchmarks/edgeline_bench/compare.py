@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgeline.errors import NotComparableError
-from edgeline_bench.comparable import RowKey, differences_of, host_differences, rows_by_key
+from edgeline_bench.comparable import RowKey, differences_of, host_differences, row_title, rows_by_key
 from edgeline_bench.report import Report
+from edgeline_bench.tables import rate_text
 from edgeline_bench.verdicts import Verdict, verdicts
+
+_SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +63,20 @@ def compare_all(
 def compare(old: Report, new: Report, noise: float | None = None, across_hosts: bool = False) -> list[Row]:
     """Compare two reports row by row; `noise` is that of edgeline_bench.verdicts.
 
-    Raises NotComparableError, with every difference, when they must not be compared.
+    A server's rows are not judged: each ran at the rate that its own search found, and latencies at two rates do not
+    compare. Raises NotComparableError, with every difference, when they must not be compared.
     """
     differences = differences_of(old, new, across_hosts)
     if differences:
         raise NotComparableError("the reports are not comparable: " + "; ".join(differences))
     before, after = rows_by_key(old), rows_by_key(new)
+    judged = [key for key in before if key[3] != _SERVER]
     rounds = [
-        (_rounds(old, before[key], across_hosts), _rounds(new, after[key], across_hosts)) for key in before
+        (_rounds(old, before[key], across_hosts), _rounds(new, after[key], across_hosts)) for key in judged
     ]  # fmt: skip
     return [
         Row(key, before[key]["latency_s"]["p50"], after[key]["latency_s"]["p50"], verdict)
-        for key, verdict in zip(before, verdicts(rounds, noise), strict=True)
+        for key, verdict in zip(judged, verdicts(rounds, noise), strict=True)
     ]
 
 
@@ -80,6 +85,17 @@ def _rounds(report: Report, result: Mapping[str, Any], raw: bool) -> list[float]
     medians = np.asarray(result["round_medians_s"])
     reference = 1.0 if raw else np.asarray(report["reference_kernel"]["round_medians_s"])
     return [float(value) for value in medians / reference]
+
+
+def _server_notes(base_name: str, base: Report, name: str, report: Report) -> list[str]:
+    """Tell the rates of server rows side by side."""
+    before, after = rows_by_key(base), rows_by_key(report)
+    return [
+        f"{row_title(key)}: {rate_text(before[key]['server'])} in {base_name}, {rate_text(after[key]['server'])} in "
+        f"{name}; rates are told, not judged"
+        for key in before
+        if key[3] == _SERVER and before[key].get("server") and after[key].get("server")
+    ]
 
 
 def _notes(names: Sequence[str], reports: Sequence[Report], across_hosts: bool) -> list[str]:
@@ -94,6 +110,7 @@ def _notes(names: Sequence[str], reports: Sequence[Report], across_hosts: bool) 
         if report["protocol"].get("slowdown")
     ]
     for name, report in zip(names[1:], reports[1:], strict=True):
+        notes += _server_notes(names[0], reports[0], name, report)
         before, after = reports[0]["fingerprint"]["versions"], report["fingerprint"]["versions"]
         notes += [
             f"{package}: {before.get(package, 'absent')} in {names[0]}, {after.get(package, 'absent')} in {name}"

@@ -79,7 +79,7 @@ def light_table(report: Report) -> Table:
     cells = []
     for row in main_results(report):
         light = row.get("speed_of_light_s")
-        if light:
+        if light and row["scenario"] in ("single-stream", "offline"):  # others' latencies are of several calls, or wait
             p50 = row["latency_s"]["p50"]
             cells.append(
                 (row["engine"], row["artefact"], str(row["batch"]), units.seconds(p50),
@@ -132,7 +132,7 @@ def _method(roofline: dict[str, Any]) -> str:
     facts = [roofline.get("method"), roofline.get("compiler"), roofline.get("instruction_set")]
     lines = [f"Measured by {', '.join(str(fact) for fact in facts if fact)}."]
     if roofline.get("method") == "numpy":
-        lines.append("These are what numpy's BLAS reached, since no C compiler was found: a C kernel may reach more.")
+        lines.append("These are what numpy's BLAS reached, as the C probe did not run: a C kernel may reach more.")
     return "\n".join([*lines, *roofline.get("notes", [])])
 
 

@@ -30,8 +30,8 @@ def process_memory_bytes(pid: int) -> int | None:
     """Return the device memory of a process on the first GPU; None where NVML does not tell."""
     library = _library()
     device = _device(library)
-    if device is None:
-        return None
+    if device is None or not hasattr(library, "nvmlDeviceGetComputeRunningProcesses_v3"):
+        return None  # no GPU, or a driver from before 510
     count, infos = ctypes.c_uint(_MOST_PROCESSES), (_ProcessInfo * _MOST_PROCESSES)()
     if library.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(count), infos) != _SUCCESS:
         return None

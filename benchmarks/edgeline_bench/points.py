@@ -80,18 +80,20 @@ class PointOptions:
     def rows(self, fixed: int) -> list[tuple[str, int]]:
         """Return each scenario with each batch size it is run at; `fixed` is the graph's own size, -1 for none.
 
-        Scenarios whose queries have a size of their own take the largest batch that a query can be made of.
+        Scenarios whose queries have a size of their own take the largest batch that a query can be made of. Raises
+        InputError where none of them is one.
         """
         rows = []
         for name in self.scenarios:
-            fitting = scenario_from_name(name).batches
-            if fitting is None:
-                rows += [(name, size) for size in self.batches]
-            elif fixed == -1:
-                rows.append((name, max(fitting)))
-            else:
-                check_batch(name, fixed)
-                rows.append((name, fixed))
+            allowed = scenario_from_name(name).batches
+            sizes = self.batches if fixed == -1 else (fixed,)
+            if allowed is None:
+                rows += [(name, size) for size in sizes]
+                continue
+            fitting = [size for size in sizes if size in allowed]
+            if not fitting:
+                check_batch(name, max(sizes))
+            rows.append((name, max(fitting)))
         return rows
 
 

@@ -101,7 +101,7 @@ def _result(measured: Measured, found: Mapping[str, Any], interpreter: procfs.Me
         "clock_overhead_s": statistics.median(measured.clock_overheads_s),
         "throughput_per_s": measured.samples / measured.elapsed_s,
         "queries": measured.queries,
-        "server": measured.server,
+        "server": measured.server and {**measured.server, "held": _held(measured.server, samples)},
         "mlperf": measured.mlperf,
         "busy_threads": measured.busy_threads,
         "round_medians_s": measured.round_medians_s,
@@ -123,11 +123,19 @@ def _result(measured: Measured, found: Mapping[str, Any], interpreter: procfs.Me
     }
 
 
+def _held(server: Mapping[str, Any], samples_s: list[float]) -> bool | None:
+    """Say whether p99 over all rounds stayed within the bound; None without a bound, or from too few queries."""
+    p99, bound_s = percentile_s(samples_s, 99), server["latency_bound_s"]
+    return None if p99 is None or bound_s is None else p99 <= bound_s
+
+
 def _workspace_bytes(memory: Mapping[str, Any]) -> int | None:
     """Return what the engine took from import to the first answer beyond the graph's weights and activations."""
-    if memory["import"] is None or memory["first"] is None:
+    known = [memory[key] for key in ("first", "import", "weights", "activations")]
+    if None in known:
         return None
-    return max(0, int(memory["first"] - memory["import"] - memory["weights"] - memory["activations"]))
+    first, imported, weights, activations = known
+    return max(0, int(first - imported - weights - activations))
 
 
 def _energy(measured: Measured) -> dict[str, Any]:

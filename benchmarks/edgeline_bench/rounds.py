@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeline.errors import InputError
+from edgeline.command import note
+from edgeline.errors import EdgelineError, InputError
 from edgeline_bench import health, procfs
 from edgeline_bench.points import Point, reference_point
 from edgeline_bench.worker_handle import WorkerHandle
 
 _REFERENCE_SLOT_S = 0.1
 _SHUFFLE_SEED = 0
+_SERVER_BOUNDS = 20
 _PROFILE_TRIES, _PROFILE_OFF = 3, 0.10
 
 
@@ -136,7 +138,7 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
             for worker, measured in order:
                 point = measured.point
                 steps.next(f"round {index + 1}/{plan.rounds}", point)
-                slot_s = _REFERENCE_SLOT_S if point is reference else plan.slot_s
+                slot_s = _slot_s(measured, plan)
                 rate_per_s = (measured.server or {}).get("rate_per_s")
                 measured.add(worker.ask("turn", slot_s=slot_s, seed=index, rate_per_s=rate_per_s))
             states.append(health.machine_state())
@@ -149,6 +151,14 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
         _run_loadgen(workers, plan, steps)
     measured_points, of_reference = [m for _, m in workers[:-1]], workers[-1][1]
     return Run(measured_points, of_reference, foreign_load, elapsed_s, states[0], states[-1])
+
+
+def _slot_s(measured: Measured, plan: Plan) -> float:
+    """Return how long a turn lasts; a server's queue starts empty, and needs some latency bounds to fill."""
+    if measured.point.host == "reference":
+        return _REFERENCE_SLOT_S
+    bound_s = (measured.server or {}).get("latency_bound_s") or 0.0
+    return max(plan.slot_s, _SERVER_BOUNDS * bound_s)
 
 
 class _Steps:
@@ -166,7 +176,7 @@ def _extras(points: Sequence[Point], plan: Plan) -> int:
     searches = sum(_wants_search(point) for point in points)
     profiles = 0 if plan.profile_s is None else sum(_wants_profile(point) for point in points)
     stages = sum(_has_gpu_stages(point) for point in points)
-    return searches + stages + profiles + (len(points) if plan.loadgen else 0)
+    return searches + stages + profiles + (sum(map(_wants_loadgen, points)) if plan.loadgen else 0)
 
 
 def _wants_search(point: Point) -> bool:
@@ -177,8 +187,13 @@ def _wants_profile(point: Point) -> bool:
     return point.scenario == "single-stream"
 
 
+def _wants_loadgen(point: Point) -> bool:
+    """MLPerf's single-stream has one sample a query, whatever our batch size."""
+    return point.scenario != "single-stream" or point.batch == 1
+
+
 def _search_rates(workers: _Workers, plan: Plan, steps: _Steps) -> None:
-    """Find each server's rate, unless it was given. Raises InputError where no rate holds the bound."""
+    """Find each server's rate, unless it was given. Raises InputError where none is found."""
     for worker, measured in workers:
         point = measured.point
         if point.scenario != "server":
@@ -189,7 +204,7 @@ def _search_rates(workers: _Workers, plan: Plan, steps: _Steps) -> None:
         steps.next("rate", point)
         found = worker.ask("search", latency_bound_s=plan.latency_bound_s, budget_s=plan.search_s)
         if found["rate_per_s"] is None:
-            raise InputError(f"{point.title}: no rate holds its latency bound: {found['why']}: --latency-bound")
+            raise InputError(f"{point.title}: no rate was found: {found['why']}: --server-qps, or --latency-bound")
         measured.server = {**found, "given": False}
 
 
@@ -201,7 +216,10 @@ def _time_gpu_stages(workers: _Workers, plan: Plan, steps: _Steps) -> None:
     for worker, measured in workers:
         if _has_gpu_stages(measured.point):
             steps.next("stages", measured.point)
-            measured.gpu_stages = worker.ask("stages", seconds=plan.slot_s)
+            try:
+                measured.gpu_stages = worker.ask("stages", seconds=plan.slot_s)
+            except EdgelineError as error:
+                note(f"no stages: {error}")
 
 
 def _profile_layers(workers: _Workers, plan: Plan, steps: _Steps) -> None:
@@ -213,20 +231,22 @@ def _profile_layers(workers: _Workers, plan: Plan, steps: _Steps) -> None:
             continue
         steps.next("layers", measured.point)
         for _ in range(_PROFILE_TRIES):
-            found = worker.ask("profile", seconds=plan.profile_s)
-            found["off"] = _off(found["record"], statistics.median(measured.round_medians_s))
+            try:
+                found = worker.ask("profile", seconds=plan.profile_s)
+            except EdgelineError as error:  # the worker is gone; what the rounds measured stays
+                found = {"record": None, "why": str(error)}
+            if found["record"] is None:
+                measured.profile = measured.profile or found
+                break
+            profiled_s = sum(g["time_s"] for g in (*found["record"]["groups"], *found["record"]["unmatched"]))
+            if not profiled_s:
+                measured.profile = {"record": None, "why": "its kernels are too short for the profiler's clock"}
+                break
+            found["off"] = abs(profiled_s / statistics.median(measured.round_medians_s) - 1)
             if measured.profile is None or found["off"] < measured.profile["off"]:
                 measured.profile = found
             if found["off"] <= _PROFILE_OFF:
                 break
-
-
-def _off(profile: dict[str, Any] | None, latency_s: float) -> float:
-    """Return by which share the calls beside a profile differ from the rounds' latency; 0 where there is no profile."""
-    if profile is None:
-        return 0.0
-    total_s = float(sum(group["time_s"] for group in (*profile["groups"], *profile["unmatched"])))
-    return abs(total_s / latency_s - 1)
 
 
 def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
@@ -234,6 +254,8 @@ def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
         return
     for worker, measured in workers[:-1]:
         point = measured.point
+        if not _wants_loadgen(point):
+            continue
         steps.next("LoadGen", point)
         name = f"{point.engine}-{point.name}-{point.scenario}-{point.batch}"
         request = {
@@ -243,9 +265,14 @@ def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
             "min_duration_s": plan.loadgen.seconds,
             "min_queries": None if plan.loadgen.seconds is None else 1,
             "rate_per_s": (measured.server or {}).get("rate_per_s"),
-            "latency_bound_s": plan.latency_bound_s,
+            "latency_bound_s": (measured.server or {}).get("latency_bound_s"),
         }
-        measured.mlperf = {**worker.ask("loadgen", request=request), "log": name}  # beside the report, wherever it goes
+        try:
+            found = worker.ask("loadgen", request=request)
+        except EdgelineError as error:  # hours of other rows must not go with this one
+            found = {"scenario": point.scenario, "valid": False, "invalid_reason": str(error), "compliant": False,
+                     "why_not_compliant": ["it did not come to its end"], "metric": {}}  # fmt: skip
+        measured.mlperf = {**found, "log": name}  # beside the report, wherever it goes
 
 
 class _Load:

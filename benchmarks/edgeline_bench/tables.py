@@ -93,9 +93,16 @@ def _server_text(result: dict[str, Any]) -> str:
     server = result.get("server")
     if not server:
         return ""
+    held = {True: ", held", False: ", NOT held", None: ""}[server["held"]]
+    return f"{rate_text(server)}{held}"
+
+
+def rate_text(server: dict[str, Any]) -> str:
+    """Say at which rate a server ran, and what it was searched by."""
+    rate = units.rate(server["rate_per_s"])
     if server["given"]:
-        return f"asked for {units.rate(server['rate_per_s'])}"
-    found = f"{units.rate(server['rate_per_s'])} with p99 within {units.seconds(server['latency_bound_s'])}"
+        return f"{rate} (given)"
+    found = f"{rate} with p99 within {units.seconds(server['latency_bound_s'])}"
     return found if server["resolved"] else f"at least {found}"
 
 
@@ -104,6 +111,8 @@ def _mlperf_text(result: dict[str, Any]) -> str:
     if not record:
         return ""
     stamp = "" if record["compliant"] else ", NON-COMPLIANT"
+    if not record["metric"]:
+        return "it did not come to its end"
     (name, value), *_ = record["metric"].items()
     shown = units.rate(value) if name.endswith("per_s") else f"{name.removesuffix('_s')} {units.seconds(value)}"
     return f"{'VALID' if record['valid'] else 'INVALID'}{stamp}: {shown}"
@@ -130,7 +139,7 @@ def start_table(report: Report) -> Table:
         (
             r["engine"], r["artefact"], str(r["batch"]),
             *(units.seconds(r["cold_start_s"][key]) for key in ("import", "load", "first")),
-            units.seconds(_start_s(r)),
+            units.seconds(start_s(r)),
             units.megabytes(r["memory_bytes"]["load"]), units.megabytes(r["memory_bytes"]["peak"]),
             units.megabytes(r["artefact_bytes"]), "-" if r["accuracy"] is None else f"{r['accuracy']:.4f}",
         )
@@ -149,7 +158,7 @@ def _cores_text(pinned: Sequence[int]) -> str:
     return f"on core{'s' * (len(pinned) != 1)} {', '.join(map(str, pinned))}" if pinned else "on any core"
 
 
-def _start_s(result: dict[str, Any]) -> float:
+def start_s(result: dict[str, Any]) -> float:
     """Reports of schema 1 have no total."""
     start = result["cold_start_s"]
     return float(start["total"] if "total" in start else sum(start.values()))

@@ -53,9 +53,10 @@ def _row_reasons(measured: Measured, reference: Measured) -> list[str]:
     point = measured.point
     relative = [time / unit for time, unit in zip(measured.round_medians_s, reference.round_medians_s, strict=True)]
     samples = [sample for samples in measured.rounds_s for sample in samples]
+    steady = [health.drift_reason(point.title, relative), health.spread_reason(point.title, relative)]
     reasons = [
-        health.drift_reason(point.title, relative),
-        health.spread_reason(point.title, relative),
+        # A server's latencies are waiting in a queue near its limit: they swing on the steadiest machine.
+        *(steady if point.scenario != "server" else ()),
         health.oversubscription_reason(point.title, point.threads, measured.busy_threads),
         _mlperf_reason(point.title, measured.mlperf),
     ]

@@ -6,7 +6,7 @@ knows no network by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeline_bench import units
@@ -33,7 +33,16 @@ def answers_of(results: Sequence[Result], ceilings: Ceilings | None) -> list[Ans
             (f"What can int8 still gain for {name}?", _int8_text(network, ceilings)),
         ]
         answers += [{"question": question, "answer": text} for question, text in pairs if text]
+    if missing := _missing_text(results):
+        answers.append({"question": "Which rows have no time per layer, and why?", "answer": missing})
     return answers
+
+
+def _missing_text(results: Sequence[Result]) -> str:
+    whys = {
+        f"{r['engine']} {r['artefact']}, batch {r['batch']}": (r["layer_profile"] or {}).get("why") for r in results
+    }
+    return "\n".join(f"{name}: {why}." for name, why in whys.items() if why)
 
 
 def _networks(results: Sequence[Result]) -> list[list[Result]]:
@@ -54,11 +63,15 @@ def _engine_name(result: Result) -> str:
 
 
 def _forms(network: list[Result]) -> dict[str, list[Result]]:
-    """Return the rows of each engine and precision, smallest batch first."""
-    forms: dict[str, list[Result]] = {}
+    """Return the rows of each engine and artefact by a name for both, smallest batch first."""
+    forms: dict[tuple[str, str], list[Result]] = {}
     for result in sorted(network, key=lambda r: int(r["batch"])):
-        forms.setdefault(_engine_name(result), []).append(result)
-    return forms
+        forms.setdefault((result["engine"], result["artefact"]), []).append(result)
+    names = [_engine_name(rows[0]) for rows in forms.values()]
+    return {
+        name if names.count(name) == 1 else f"{name}, {artefact}": rows
+        for name, ((_, artefact), rows) in zip(names, forms.items(), strict=True)
+    }
 
 
 def _reference(network: list[Result]) -> Result | None:
@@ -86,9 +99,11 @@ def _memory_text(network: list[Result]) -> str:
     row = _reference(network)
     if row is None:
         return ""
-    memory = row["memory_bytes"]
+    memory, shares = row["memory_bytes"], _listed(_shares(row["layers"], "bytes_weights"), "holds")
+    if not shares:
+        return ""
     weights = units.megabytes(memory["weights"])
-    text = f"{_listed(_shares(row['layers'], 'bytes_weights'), 'holds')} of the {weights} of weights."
+    text = f"{shares} of the {weights} of weights."
     activations = memory.get("activations")
     if activations:
         more, less = ("Weights", "activations") if memory["weights"] >= activations else ("Activations", "weights")
@@ -105,6 +120,8 @@ def _computation_text(network: list[Result]) -> str:
         return ""
     operations = sum(layer["flops"] for layer in row["layers"]) / row["batch"]
     shares = _listed(_shares(row["layers"], "flops"), "does")
+    if not shares:
+        return ""
     text = f"{shares} of the {units.count(operations)} operations of one inference."
     for name, rows in _forms(network).items():
         timed = _listed(_shares(rows[0]["layers"], "time_s"), "takes")
@@ -147,9 +164,8 @@ def _next(label: str) -> str:
 def _bound_of(layer: Mapping[str, Any]) -> str:
     if layer["bound"] == "compute":
         return "computation"
-    level = layer["level"]
-    kind = "weights" if layer["bytes_weights"] > layer["bytes_activations"] else "activations"
-    return f"the bandwidth of {level[kind]} ({kind})"
+    kind = layer["slowest"]
+    return f"the bandwidth of {layer['level'][kind]} ({kind})"
 
 
 def _headroom_text(network: list[Result]) -> str:
@@ -160,10 +176,11 @@ def _headroom_text(network: list[Result]) -> str:
         if not light:
             continue
         time_s = row["latency_s"]["p50"]
-        texts.append(
-            f"{name}, batch {row['batch']}: {units.seconds(time_s)} where {units.seconds(light)} would be possible, "
-            f"so {time_s / light:.1f} times the least."
+        possible = (
+            f"{name}, batch {row['batch']}: {units.seconds(time_s)} where {units.seconds(light)} would be possible"
         )
+        so = f"so {time_s / light:.1f} times the least" if time_s >= light else "less than the model's least"
+        texts.append(f"{possible}, {so}.")
     return "\n".join(texts)
 
 
@@ -182,21 +199,24 @@ def _batch_text(network: list[Result]) -> str:
             few, more = (units.megabytes(peak) for peak in peaks)
             text += f"; the process peaks at {more} {f'instead of {few}' if more != few else 'either way'}"
         if one.get("accuracy") is not None:
-            text += f"; the accuracy stays {one['accuracy']:.4f}"
+            text += f"; accuracy {one['accuracy']:.4f}, by the export's gate"
         texts.append(text + ".")
     return "\n".join(texts)
 
 
 def _int8_text(network: list[Result], ceilings: Ceilings | None) -> str:
     forms = _forms(network)
-    rows = {r["precision"]: r for name in forms for r in forms[name][:1] if r["engine"] != "eager"}
-    wide, narrow = rows.get("fp32"), rows.get("int8")
-    if narrow is not None and narrow["arithmetic"] == "int8":
+    firsts = [rows[0] for rows in forms.values() if rows[0]["engine"] != "eager"]
+    narrow = min((r for r in firsts if "int8" in r["arithmetic"]), key=_median_s, default=None)
+    wide = min((r for r in firsts if r["precision"] == "fp32"), key=_median_s, default=None)
+    if narrow is not None:
         text = ""
-        if wide is not None and wide["batch"] == narrow["batch"]:
+        same = ("batch", "engine", "device")
+        if wide is not None and all(wide[key] == narrow[key] for key in same):
             gain = wide["latency_s"]["p50"] / narrow["latency_s"]["p50"]
-            word = f"{gain:.1f} times as fast" if gain >= 1 else f"{1 / gain:.1f} times as slow"
-            text = f"Measured at batch {narrow['batch']}, int8 on {narrow['engine']} is {word} as fp32. "
+            word = f"{gain:.1f} times as fast as" if gain >= 1.05 else f"{1 / gain:.1f} times as slow as"
+            word = "about as fast as" if 1 / 1.05 < gain < 1.05 else word
+            text = f"Measured at batch {narrow['batch']}, int8 on {narrow['engine']} is {word} fp32. "
         light = (narrow["speed_of_light_s"] or {}).get("warm")
         if light:
             time_s = units.seconds(narrow["latency_s"]["p50"])
@@ -205,18 +225,24 @@ def _int8_text(network: list[Result], ceilings: Ceilings | None) -> str:
     return _int8_estimate(wide or _reference(network), ceilings)
 
 
+def _median_s(result: Result) -> float:
+    return float(result["latency_s"]["p50"])
+
+
 def _int8_estimate(row: Result | None, ceilings: Ceilings | None) -> str:
     """Return what int8 could reach at best, from the float network's groups: a quarter of the bytes, int8's peak."""
     if row is None or ceilings is None or not row["layers"] or (row["precision"], row["device"]) != ("fp32", "cpu"):
         return ""
-    threads = row["threads"]
-    bandwidth: Callable[[str], float] = lambda level: ceilings.bandwidth(level, threads)  # noqa: E731
+    if ceilings.stand_in("int8")[1]:
+        return ""  # this machine has no int8 peak of its own
+    threads, memory = row["threads"], row["memory_bytes"]
     peak = ceilings.peak("int8", threads)
+    weights_per_s = ceilings.bandwidth_at((memory["weights"] + memory["activations"]) // 4, threads)
     least = sum(
         max(
             layer["flops"] / peak,
-            layer["bytes_weights"] / 4 / bandwidth(layer["level"]["weights"])
-            + layer["bytes_activations"] / 4 / bandwidth(layer["level"]["activations"]),
+            layer["bytes_weights"] / 4 / weights_per_s,
+            layer["bytes_activations"] / 4 / ceilings.bandwidth_at(layer["bytes_activations"] // 4, threads),
         )
         for layer in row["layers"]
     )

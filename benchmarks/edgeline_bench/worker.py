@@ -85,12 +85,10 @@ def _search(host: _Host, latency_bound_s: float | None, budget_s: float) -> dict
 
 def _profile(host: _Host, seconds: float) -> dict[str, Any]:
     """Take the time of each layer, or say why it cannot be told."""
-    from edgeline.errors import EdgelineError
-
     try:
         return {"record": host.engine.profile(seconds).to_record(), "why": None}
-    except EdgelineError as error:
-        return {"record": None, "why": str(error)}
+    except Exception as error:  # noqa: BLE001 - a profiler's fault must not take the rounds' times along
+        return {"record": None, "why": f"{type(error).__name__}: {error}"}
 
 
 def _stages(host: _Host, seconds: float) -> dict[str, Any]:

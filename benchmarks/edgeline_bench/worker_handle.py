@@ -33,6 +33,9 @@ class WorkerHandle:
             "PYTHONSAFEPATH": "1",  # `python -m` would import from the current folder before all else
         }
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        # A profiler's temporary files are as large as the network: they go with the worker, however it ends.
+        self._scratch = tempfile.TemporaryDirectory(prefix="edgeline-")
+        environment["TMPDIR"] = self._scratch.name
         spec = {**point.spec(), "spawned_at": time.monotonic()}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edgeline_bench.worker", json.dumps(spec)],
@@ -72,6 +75,7 @@ class WorkerHandle:
         """End the process, stopped or not."""
         self._process.kill()
         self._process.wait()
+        self._scratch.cleanup()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 try:

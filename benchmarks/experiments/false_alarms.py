@@ -21,7 +21,6 @@ import numpy as np
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, ResourceError
 from edgeline.files import write_atomically
-from edgeline_bench import units
 from edgeline_bench.compare import Row, compare
 from edgeline_bench.report import Report, read_report
 from edgeline_bench.tables import Table, markdown
@@ -80,7 +79,9 @@ def _measured(args: argparse.Namespace, path: Path, slowdown: float) -> Report:
     report = read_report(path)
     protocol = report["protocol"]
     wanted = (args.rounds, args.seconds / args.rounds, slowdown)
-    if (protocol["rounds"], protocol["slot_s"], protocol["slowdown"]) != wanted:
+    artefacts = {result["artefact"] for result in report["results"] if result["engine"] != "eager"}
+    found = (protocol["rounds"], protocol["slot_s"], protocol["slowdown"])
+    if found != wanted or artefacts != {args.artefact.name}:
         raise InputError(f"{path} was measured with other settings: name another --folder, or remove {path.parent}")
     return report
 
@@ -161,7 +162,8 @@ def _machine(pairs: Sequence[Pair], settings: str) -> Table:
         ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
         ("system", f"{machine['os']}, Python {machine['python']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())),
-        ("protocol", f"{protocol['rounds']} rounds of {protocol['slot_s']:.3g} s, {units.counted(protocol['threads'], 'thread')}"),
+        ("protocol", f"{protocol['rounds']} rounds of {protocol['slot_s']:.3g} s"),
+        ("threads", str(protocol["threads"])),
         ("other processes", load),
         ("measured", f"{first['created']} to {last['created']}"),
     )

@@ -15,7 +15,7 @@ from edgeline_bench.layers.records import (
     profile_record,
     speed_of_light_record,
 )
-from edgeline_bench.layers.roof import roof_of
+from edgeline_bench.layers.roof import Stream, roof_of, weights_stream
 from edgeline_bench.layers.work import Work
 
 
@@ -27,6 +27,12 @@ class Machine:
 
     def bandwidth(self, level, threads):
         return {"L1": 8e9, "L2": 4e9, "DRAM": 1e9}[level] * threads
+
+    def bandwidth_at(self, size_bytes, threads):
+        return self.bandwidth(self.smallest_level(size_bytes, threads), threads)
+
+    def why_exceeded(self, precision):
+        return self.stand_in(precision)[1]
 
     def stand_in(self, precision):
         return (precision, None) if precision in ("fp32", "int8") else ("fp32", f"no {precision} peak")
@@ -49,9 +55,29 @@ class Machine:
     ],
 )
 def test_the_roof_of_a_layer(work, weights, threads, time_s, bound, activations):
-    roof = roof_of(work, weights, "fp32", threads, Machine())
+    stream = Stream(weights, Machine().bandwidth(weights, threads))
+    roof = roof_of(work, stream, "fp32", threads, Machine())
     assert (roof.time_s, roof.bound) == (pytest.approx(time_s), bound)
     assert (roof.levels.weights, roof.levels.activations) == (weights, activations)
+
+
+def test_what_takes_longest_is_named():
+    far, near = Stream("DRAM", 1e9), Stream("L1", 8e9)
+    assert roof_of(Work(0, 4_000, 8_000), far, "fp32", 1, Machine()).slowest == "weights"  # 4 us, and 3 us from L2
+    assert roof_of(Work(0, 100, 8_000), near, "fp32", 1, Machine()).slowest == "activations"
+
+
+def test_weights_a_little_larger_than_the_last_cache_come_faster_than_from_memory():
+    """The sweep read 9,600 bytes at 2 GB/s, though memory gives 1: what is kept of them is read from the cache."""
+
+    class Small(Machine):
+        def smallest_level(self, size_bytes, threads):
+            return "L1" if size_bytes <= 1_000 else "DRAM"
+
+        def bandwidth_at(self, size_bytes, threads):
+            return 2e9 if size_bytes < 20_000 else 1e9
+
+    assert weights_stream(read_graph(two_layers(), 1), 1, Small()) == Stream("DRAM", 2e9)
 
 
 def two_layers():

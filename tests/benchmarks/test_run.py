@@ -182,7 +182,7 @@ def test_two_artefacts_share_the_baseline_of_their_weights(exported, weights_fol
     assert [r["engine"] for r in report["results"]] == ["eager", "onnxruntime", "onnxruntime"]
     ratios = [line.split()[-1] for line in out.splitlines() if line.startswith("onnxruntime")][:2]
     assert all(ratio.endswith("x") for ratio in ratios)
-    views = plots.all_plots(report)["stages"].views
+    views = plots.all_plots(report)["start"].views
     assert len({bar for trace in views[0].figure.data for bar in trace.y}) == 3
 
 

@@ -47,8 +47,9 @@ class SessionEngine:
         check_output(Path(self._spec["folder"]), output)
 
     def infer(self, samples: Any) -> Any:
-        """Run samples through Session.infer_all."""
-        return self._session.infer_all(samples)
+        """Run samples in one call, as the rounds do; in pieces where the engine or the graph limits their number."""
+        limited = self._session.device == "cuda" or self._session.manifest.inputs[0].shape[0] != -1
+        return self._session.infer_all(samples) if limited else self._session.infer(samples)
 
     def stages(self, seconds: float) -> dict[str, list[float]]:
         """Return the seconds of enqueue, compute and end to end of calls on a GPU.

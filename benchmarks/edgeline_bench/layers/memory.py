@@ -31,9 +31,13 @@ def activation_bytes(graph: Graph, groups: Sequence[Iterable[str]] | None = None
         last_read[kept(graph, name)] = len(order)
     spans = [(written.get(name, -1), last, graph.tensor(name).nbytes) for name, last in last_read.items()]
     # A tensor that is written and read in one group alone is not kept at all.
-    return max(
-        sum(nbytes for born, last, nbytes in spans if born <= index <= last and born != last)
-        for index in range(len(order))
+    return (
+        max(
+            sum(nbytes for born, last, nbytes in spans if born <= index <= last and born != last)
+            for index in range(len(order))
+        )
+        if order
+        else 0
     )
 
 

@@ -14,7 +14,7 @@ from edgeline_bench.layers.fusion import title_of
 from edgeline_bench.layers.graph import Graph, float_view, read_graph, widened
 from edgeline_bench.layers.memory import activation_bytes, weights_bytes
 from edgeline_bench.layers.profile import LayerProfile
-from edgeline_bench.layers.roof import Ceilings, roof_of, speed_of_light, weights_level
+from edgeline_bench.layers.roof import Ceilings, roof_of, speed_of_light, weights_stream
 from edgeline_bench.layers.work import group_works, precision_of
 
 # ONNX Runtime's profile has whole microseconds: a kernel shorter than this is 5 % rounding, at small batches all of it.
@@ -40,13 +40,13 @@ def layer_records(
     profile: LayerProfile, graph: Graph, threads: int, arithmetic: str, ceilings: Ceilings
 ) -> list[dict[str, Any]]:
     """Return a record per timed group, in the order of the graph; `graph` is that of graph_as_run."""
-    level = weights_level(graph, threads, ceilings)
+    weights = weights_stream(graph, threads, ceilings)
     works = group_works(graph, [group.nodes for group in profile.groups])
     total_s = sum(group.time_s for group in (*profile.groups, *profile.unmatched))
     records = []
     for group, work in zip(profile.groups, works, strict=True):
         precision = precision_of(graph, group.nodes, arithmetic)
-        roof = roof_of(work, level, precision, threads, ceilings)
+        roof = roof_of(work, weights, precision, threads, ceilings)
         name, operators = title_of(graph, group.nodes)
         records.append(
             {
@@ -68,8 +68,9 @@ def layer_records(
                 "efficiency": roof.time_s / group.time_s if group.time_s else None,
                 "bound": roof.bound,
                 "level": {"weights": roof.levels.weights, "activations": roof.levels.activations},
+                "slowest": roof.slowest,
                 # Fewer operations than counted, or a roof that is another precision's: both may be exceeded.
-                "exempt": group.algorithm or ceilings.stand_in(precision)[1],
+                "exempt": group.algorithm or ceilings.why_exceeded(precision),
                 "placed": group.time_s >= PLACED_S or (graph.batch >= PLACED_BATCH and group.time_s > 0),
             }
         )

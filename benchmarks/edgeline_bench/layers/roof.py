@@ -33,9 +33,21 @@ class Ceilings(Protocol):
         """Return the precision whose peak `peak` gives, and why it is another one; None if it is not."""
         ...
 
+    def bandwidth_at(self, size_bytes: int, threads: int) -> float:
+        """Return bytes a second that are read, over and over, from a working set of that size."""
+        ...
+
     def smallest_level(self, size_bytes: int, threads: int) -> str:
         """Return the smallest level that holds so many bytes."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A memory level, and the bytes a second that come from it."""
+
+    level: str
+    bytes_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +60,15 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """The least time of a group, what sets it ("compute" or "memory"), and where its data come from."""
+    """The least time of a group, what sets it ("compute" or "memory"), and where its data come from.
+
+    `slowest` is the data that take longest, "weights" or "activations".
+    """
 
     time_s: float
     bound: str
     levels: Levels
+    slowest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +79,24 @@ class SpeedOfLight:
     cold_s: float
 
 
-def weights_level(graph: Graph, threads: int, ceilings: Ceilings) -> str:
-    """Return the level that all weights stream from: the smallest that holds them and the arena of a fused engine.
+def weights_stream(graph: Graph, threads: int, ceilings: Ceilings) -> Stream:
+    """Return where all weights stream from: the smallest level that holds them and the arena of a fused engine.
 
-    Each call reads every weight once, so one level keeps all of them from call to call, or none.
+    Each call reads every weight once, in the same order, as the sweep reads its working set: what is a little larger
+    than the last cache is partly kept, and read faster than what is much larger.
     """
-    arena = activation_bytes(graph, canonical_groups(graph))
-    return ceilings.smallest_level(weights_bytes(graph) + arena, threads)
+    size_bytes = weights_bytes(graph) + activation_bytes(graph, canonical_groups(graph))
+    return Stream(ceilings.smallest_level(size_bytes, threads), ceilings.bandwidth_at(size_bytes, threads))
 
 
-def roof_of(work: Work, weights: str, precision: str, threads: int, ceilings: Ceilings) -> Roof:
+def roof_of(work: Work, weights: Stream, precision: str, threads: int, ceilings: Ceilings) -> Roof:
     """Return the roof of a group, warm.
 
     Its activations come from the smallest level that holds the group's own inputs and outputs, whatever the network's
     size: what the layer before has just written lies near. The network's level would put points above their roof.
     """
-    levels = Levels(weights, ceilings.smallest_level(work.bytes_activations, threads))
-    return _roof(work, levels, precision, threads, ceilings)
+    level = ceilings.smallest_level(work.bytes_activations, threads)
+    return _roof(work, weights, Stream(level, ceilings.bandwidth(level, threads)), ceilings.peak(precision, threads))
 
 
 def speed_of_light(graph: Graph, arithmetic: str, threads: int, ceilings: Ceilings) -> SpeedOfLight:
@@ -87,23 +104,28 @@ def speed_of_light(graph: Graph, arithmetic: str, threads: int, ceilings: Ceilin
 
     Cold, every byte comes from DRAM.
     """
-    level = weights_level(graph, threads, ceilings)
-    cold = Levels(COLD_LEVEL, COLD_LEVEL)
+    weights = weights_stream(graph, threads, ceilings)
+    cold = Stream(COLD_LEVEL, ceilings.bandwidth(COLD_LEVEL, threads))
     groups = canonical_groups(graph)
     warm_s = cold_s = 0.0
     for group, work in zip(groups, group_works(graph, groups), strict=True):
         precision = precision_of(graph, group, arithmetic)
-        warm_s += roof_of(work, level, precision, threads, ceilings).time_s
-        cold_s += _roof(work, cold, precision, threads, ceilings).time_s
+        warm_s += roof_of(work, weights, precision, threads, ceilings).time_s
+        cold_s += _roof(work, cold, cold, ceilings.peak(precision, threads)).time_s
     return SpeedOfLight(warm_s, cold_s)
 
 
-def _roof(work: Work, levels: Levels, precision: str, threads: int, ceilings: Ceilings) -> Roof:
+def _roof(work: Work, weights: Stream, activations: Stream, peak: float) -> Roof:
     """What comes from a far level passes through the nearer one as well: each level takes what it carries."""
-    flows = [(levels.weights, work.bytes_weights), (levels.activations, work.bytes_activations)]
-    rates = {level: ceilings.bandwidth(level, threads) for level, _ in flows}
-    memory_s = max(
-        sum(nbytes for other, nbytes in flows if rates[other] <= rates[level]) / rates[level] for level, _ in flows
-    )
-    compute_s = work.flops / ceilings.peak(precision, threads)
-    return Roof(max(compute_s, memory_s), "compute" if compute_s > memory_s else "memory", levels)
+    flows = {"weights": (work.bytes_weights, weights.bytes_per_s),
+             "activations": (work.bytes_activations, activations.bytes_per_s)}  # fmt: skip
+    carried_s = {
+        name: sum(nbytes for nbytes, other in flows.values() if other <= rate) / rate
+        for name, (_, rate) in flows.items()
+    }
+    # Of two from one level, which take the same time together, the one with more bytes.
+    slowest = max(flows, key=lambda name: (carried_s[name], flows[name][0]))
+    compute_s = work.flops / peak
+    bound = "compute" if compute_s > carried_s[slowest] else "memory"
+    levels = Levels(weights.level, activations.level)
+    return Roof(max(compute_s, carried_s[slowest]), bound, levels, slowest)

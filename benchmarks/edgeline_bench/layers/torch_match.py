@@ -12,6 +12,17 @@ from edgeline_bench.layers.graph import Node
 
 # What a top-level aten operator becomes in a graph; the first operator that a decomposed one begins with.
 _BECOMES: dict[str, tuple[str, ...]] = {
+    "abs": ("Abs",),
+    "chunk": ("Split",),
+    "cos": ("Cos",),
+    "log": ("Log",),
+    "neg": ("Neg",),
+    "pow": ("Pow",),
+    "sin": ("Sin",),
+    "split": ("Split",),
+    "sqrt": ("Sqrt",),
+    "stack": ("Concat", "Unsqueeze"),
+    "sum": ("ReduceSum",),
     "adaptive_avg_pool2d": ("GlobalAveragePool", "AveragePool", "ReduceMean"),
     "adaptive_max_pool2d": ("GlobalMaxPool", "MaxPool"),
     "add": ("Add",),

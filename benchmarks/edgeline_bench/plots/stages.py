@@ -17,7 +17,7 @@ from edgeline_bench.plots.series import (
     views_of,
 )
 from edgeline_bench.report import Report
-from edgeline_bench.tables import main_results
+from edgeline_bench.tables import main_results, start_s
 
 _START = (("import", "import", COLOURS[5]), ("load", "load", COLOURS[1]), ("first", "first call", COLOURS[0]))
 _MEMORY = (
@@ -53,7 +53,7 @@ def _start_view(rows: list[Result], styles: Styles) -> View:
     figure = go.Figure()
     names = [wrapped(styles.name(row)) for row in rows]
     places = list(range(len(rows)))
-    unit, length_s = quantities.time_unit(sum(row["cold_start_s"].values()) for row in rows)
+    unit, length_s = quantities.time_unit(start_s(row) for row in rows)
     for key, title, colour in _START:
         values = [row["cold_start_s"][key] for row in rows]
         figure.add_bar(
@@ -65,7 +65,7 @@ def _start_view(rows: list[Result], styles: Styles) -> View:
     figure.update_layout(barmode="stack", bargap=0.35, meta="rows", height=90 + 44 * len(rows))
     figure.update_xaxes(title=quantities.UNIT_WORDS[unit])
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=names, showgrid=False)
-    totals = listed(f"{styles.name(row)} {units.seconds(sum(row['cold_start_s'].values()))}" for row in rows)
+    totals = listed(f"{styles.name(row)} {units.seconds(start_s(row))}" for row in rows)
     return View(figure, f"Time from process start to the first logits: {totals}.")
 
 

@@ -70,6 +70,28 @@ class Ceilings:
             f"no memory level {level} was measured here; there are {', '.join(known.name for known in levels)}"
         )
 
+    def bandwidth_at(self, size_bytes: int, threads: int) -> float:
+        """Return the bytes/s at which a working set of that size is read over and over.
+
+        Its level's rate, or, in the last one, the best that the sweep saw of this size and larger ones: just beyond the
+        last cache a part of the working set is still found there.
+        """
+        level = self.smallest_level(size_bytes, threads)
+        rate = self.bandwidth(level, threads)
+        if level != self._levels(threads)[-1].name:
+            return rate
+        sweep = self.sweeps[_nearest(self.sweeps, threads)] if self.sweeps else ()
+        return max([rate, *(seen for size, seen in sweep if size >= size_bytes)])
+
+    def why_exceeded(self, precision: str) -> str | None:
+        """Say why a point may lie above these ceilings without anything being wrong; None where it may not."""
+        if self.method == "numpy":
+            return "measured with numpy, which does not reach the machine's own ceilings"
+        if self.on_gpu:
+            return "a GPU's caches were not measured"
+        unmeasured = next((text for text in self.notes if f"a layer in {precision} that uses it" in text), None)
+        return self.stand_in(precision)[1] or unmeasured
+
     def smallest_level(self, size_bytes: int, threads: int) -> str:
         """Return the name of the first level that holds so many bytes of all threads together."""
         levels = self._levels(threads)

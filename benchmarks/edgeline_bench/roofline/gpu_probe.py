@@ -7,9 +7,13 @@ of a GPU are not measured. This has been run on a double of torch.cuda only, not
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from edgeline.errors import MissingCapabilityError
 from edgeline_bench.roofline.ceilings import Ceilings
 from edgeline_bench.roofline.levels import DRAM, Level
 
@@ -52,6 +56,18 @@ def measure_cuda_ceilings(torch: Any = None) -> Ceilings:
     )
 
 
+def cuda_ceilings_from_child() -> Ceilings:
+    """Measure in a process of its own: a CUDA context and PyTorch's cached memory must not stay beside the engines.
+
+    Raises MissingCapabilityError where PyTorch is missing or has no CUDA device.
+    """
+    done = subprocess.run([sys.executable, "-m", __name__], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MissingCapabilityError(f"PyTorch cannot measure the GPU's ceilings ({words}): --no-roofline")
+    return Ceilings.from_record(json.loads(done.stdout))
+
+
 def _product_s(torch: Any, precision: str) -> float:
     """Return the seconds of one matrix product; TF32 is on for `tf32` alone, and as it was before afterwards."""
     left, right = (
@@ -80,3 +96,7 @@ def _best_s(torch: Any, launch: Callable[[], object]) -> float:
         if repetition > 0:
             best = min(best, start.elapsed_time(end) * 1e-3 / _LAUNCHES)  # elapsed_time is in milliseconds
     return best
+
+
+if __name__ == "__main__":
+    json.dump(measure_cuda_ceilings().to_record(), sys.stdout)

@@ -39,7 +39,7 @@ def measure_ceilings(threads: int, cores: tuple[int, ...]) -> Ceilings:
     """
     usable = sorted(os.sched_getaffinity(0), reverse=True)  # as the benchmark pins: the first ones serve interrupts
     order = (*cores, *(core for core in usable if core not in cores))
-    own = min(threads, len(order))
+    own = min(threads, len(cores) or len(order))
     probe = find_probe()
     try:
         return _measure(probe, own, order)
@@ -56,7 +56,7 @@ def remeasure(ceilings: Ceilings) -> dict[str, float]:
     Raises ResourceError when the probe that measured before does not run any more.
     """
     if ceilings.on_gpu:
-        return gpu_probe.measure_cuda_ceilings().figures()
+        return gpu_probe.cuda_ceilings_from_child().figures()
     best: dict[str, float] = {}
     probe = numpy_probe("as before the run") if ceilings.method == "numpy" else find_probe()
     if probe.method != ceilings.method:

@@ -119,6 +119,9 @@ def _departures(log: Log, request: Request, rules: Any, library: int) -> list[st
     used, found = log.settings, []
     if used["min_duration_ms"] < rules.min_duration_ms:
         found.append(f"min_duration {used['min_duration_ms'] / 1e3:g} s, the rule is {rules.min_duration_ms / 1e3:g} s")
+    if request.scenario == "server" and used["target_latency_ns"] != rules.server_target_latency_ns:
+        bounds = used["target_latency_ns"] * 1e-9, rules.server_target_latency_ns * 1e-9
+        found.append(f"latency bound {bounds[0]:g} s, the rule is {bounds[1]:g} s")
     # Of offline's one query, LoadGen counts samples.
     kind = "sample" if request.scenario == "offline" else "query"
     needed = min(library, _OFFLINE_SAMPLES) if request.scenario == "offline" else 0
