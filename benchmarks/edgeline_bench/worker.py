@@ -150,6 +150,7 @@ def _start(spec: dict[str, Any]) -> tuple[_Host, dict[str, Any]]:
         "memory_bytes": {
             **{stage: memory and memory.resident for stage, memory in stages.items()},
             "stages": {stage: memory and dataclasses.asdict(memory) for stage, memory in stages.items()},
+            "engine": engine.own_memory(),
             "device": nvml.process_memory_bytes(os.getpid()) if spec["device"] == "cuda" else None,
         },
         "meter": meter and meter.source,

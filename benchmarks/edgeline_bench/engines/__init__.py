@@ -35,6 +35,10 @@ class Engine(Protocol):
     def check(self, output: Any) -> None:
         """Raise InputError unless `output`, what the first call returned, is what the network must compute."""
 
+    def own_memory(self) -> dict[str, int] | None:
+        """Return the bytes that the engine itself says it took, by what they are for; None where it says nothing."""
+        ...
+
     def infer(self, samples: Any) -> Any:
         """Run any number of samples, float32 [n, ...] -> float32 [n, ...] numpy arrays; what LoadGen calls."""
         ...

@@ -70,6 +70,10 @@ class EagerEngine:
 
         check_output(Path(self._spec["folder"]), output.numpy())
 
+    def own_memory(self) -> dict[str, int] | None:
+        """It says nothing of its memory."""
+        return None
+
     def infer(self, samples: Any) -> Any:
         """Run samples through the module, numpy in and numpy out."""
         import torch

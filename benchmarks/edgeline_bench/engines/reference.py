@@ -58,6 +58,10 @@ class ReferenceEngine:
     def check(self, output: Any) -> None:
         """Nothing to check."""
 
+    def own_memory(self) -> dict[str, int] | None:
+        """It says nothing of its memory."""
+        return None
+
     def infer(self, samples: Any) -> Any:
         """Raise MissingCapabilityError: it is no network."""
         raise MissingCapabilityError(f"the reference kernel is no network for {len(samples)} samples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,12 @@ class SessionEngine:
         from edgeline_bench.inputs import check_output
 
         check_output(Path(self._spec["folder"]), output)
+
+    def own_memory(self) -> dict[str, int] | None:
+        """Return what TensorRT's session counts: working memory, device and pinned buffers, the plan."""
+        from edgeline.backends.tensorrt import TensorRtSession
+
+        return dataclasses.asdict(self._session.memory_bytes()) if isinstance(self._session, TensorRtSession) else None
 
     def infer(self, samples: Any) -> Any:
         """Run samples in one call, as the rounds do; in pieces where the engine or the graph limits their number."""

@@ -29,8 +29,8 @@ class Ceilings(Protocol):
         """Return bytes a second that are read from a level: "L1", "L2", "L3" or "DRAM"."""
         ...
 
-    def stand_in(self, precision: str) -> tuple[str, str | None]:
-        """Return the precision whose peak `peak` gives, and why it is another one; None if it is not."""
+    def why_exceeded(self, precision: str) -> str | None:
+        """Say why a point in a precision may lie above these ceilings; None where it may not."""
         ...
 
     def bandwidth_at(self, size_bytes: int, threads: int) -> float:
