@@ -129,7 +129,7 @@ def test_a_record_says_all_that_the_page_needs():
         "time_s": 30e-6, "share": pytest.approx(0.75), "intensity": pytest.approx(4_040 / 8_360),
         "attained_flops_per_s": pytest.approx(4_040 / 30e-6), "roof_s": pytest.approx(4.04e-6),
         "roof_flops_per_s": pytest.approx(1e9), "efficiency": pytest.approx(4.04 / 30), "bound": "compute",
-        "level": {"weights": "L2", "activations": "L1"}, "exempt": None, "placed": True,
+        "level": {"weights": "L2", "activations": "L1"}, "slowest": "weights", "exempt": None, "placed": True,
     }  # fmt: skip
     assert records[1]["placed"] is False  # 10 us at batch 1: whole microseconds say too little
     assert layer_records(LayerProfile("x", 1.0, 1, groups), read_graph(two_layers(), 64), 1, "fp32", Machine())[1][

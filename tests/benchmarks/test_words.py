@@ -36,7 +36,7 @@ def row(model, batch, engine="onnxruntime", precision="fp32", slowness=2.0, **ch
     ]
     time_s = sum(layer["time_s"] for layer in layers)
     return {
-        "engine": engine, "artefact": "alexnet-mnist-10k.fp32.onnx", "source": "w", "scenario": "single-stream",
+        "engine": engine, "artefact": f"alexnet-mnist-10k.{precision}.onnx", "source": "w", "scenario": "single-stream",
         "precision": precision, "arithmetic": precision, "batch": batch, "threads": 1, "device": "cpu",
         "latency_s": {"p50": time_s}, "throughput_per_s": batch / time_s, "accuracy": 0.98,
         "memory_bytes": {**memory_record(graph), "peak": 300_000_000 + 10_000_000 * batch},
@@ -107,7 +107,9 @@ def test_a_point_above_its_roof_makes_a_report_invalid(alexnet):
 
 def test_a_profile_that_does_not_match_makes_a_report_invalid(alexnet):
     found = row(alexnet, 1)
-    found["layer_profile"].update(unmatched=[{"name": "Reorder_1", "time_s": 1e-5}])
+    found["layer_profile"].update(unmatched=[{"name": "Reorder_1", "time_s": found["latency_s"]["p50"] / 200}])
+    assert layer_reasons([found]) == []  # half a per cent: shown, and no reason to throw the rest away
+    found["layer_profile"].update(unmatched=[{"name": "Reorder_1", "time_s": found["latency_s"]["p50"] / 50}])
     (reason,) = layer_reasons([found])
     assert reason.endswith("the profile and the graph do not match at Reorder_1")
 
