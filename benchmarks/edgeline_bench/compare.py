@@ -71,13 +71,24 @@ def compare(old: Report, new: Report, noise: float | None = None, across_hosts: 
         raise NotComparableError("the reports are not comparable: " + "; ".join(differences))
     before, after = rows_by_key(old), rows_by_key(new)
     judged = [key for key in before if key[3] != _SERVER]
+    machine = 0.0 if across_hosts else machine_change(old, new)
     rounds = [
         (_rounds(old, before[key], across_hosts), _rounds(new, after[key], across_hosts)) for key in judged
     ]  # fmt: skip
     return [
         Row(key, before[key]["latency_s"]["p50"], after[key]["latency_s"]["p50"], verdict)
-        for key, verdict in zip(judged, verdicts(rounds, noise), strict=True)
+        for key, verdict in zip(judged, verdicts(rounds, noise, machine), strict=True)
     ]
+
+
+def machine_change(old: Report, new: Report) -> float:
+    """Return the share by which the reference kernel's time differs between two reports.
+
+    Where a neighbour on the host slowed the kernel by a fifth, engines were slower by two fifths: dividing by it takes
+    most of such a change away and not all. What remains was never more than the kernel's own change.
+    """
+    before, after = (float(np.median(report["reference_kernel"]["round_medians_s"])) for report in (old, new))
+    return max(before, after) / min(before, after) - 1
 
 
 def _rounds(report: Report, result: Mapping[str, Any], raw: bool) -> list[float]:

@@ -41,12 +41,13 @@ class Verdict:
     word: str
 
 
-def verdicts(rows: Sequence[tuple[Rounds, Rounds]], noise: float | None = None) -> list[Verdict]:
+def verdicts(rows: Sequence[tuple[Rounds, Rounds]], noise: float | None = None, machine: float = 0.0) -> list[Verdict]:
     """Judge rows that were measured together; each is (old, new): the medians of its rounds, all above 0, any unit.
 
     A row is slower or faster when Mann and Whitney's U (two-sided; Ann. Math. Stat. 18, 1947) has p < SIGNIFICANCE
     after Holm's correction over `rows` (Scand. J. Stat. 6, 1979), and its ratio of medians lies beyond the noise: above
-    1 + noise or below 1 / (1 + noise). Without a `noise` of the caller's it is what `noise_of` finds for each row.
+    1 + noise or below 1 / (1 + noise). Without a `noise` of the caller's it is what `noise_of` finds for each row, plus
+    `machine`, the share by which the machine itself changed between the two runs.
     """
     arrays = [(np.asarray(old, np.float64), np.asarray(new, np.float64)) for old, new in rows]
     enough = [min(len(old), len(new)) >= MIN_ROUNDS for old, new in arrays]
@@ -60,7 +61,7 @@ def verdicts(rows: Sequence[tuple[Rounds, Rounds]], noise: float | None = None) 
             found.append(Verdict(ratio, None, None, None, rounds, "withheld"))
             continue
         interval, p_value = ratio_interval(old, new), next(p_values)
-        band = noise_of(old, new, interval) if noise is None else noise
+        band = noise_of(old, new, interval) + machine if noise is None else noise
         found.append(Verdict(ratio, interval, p_value, band, rounds, _word(ratio, p_value, band)))
     return found
 

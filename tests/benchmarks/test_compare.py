@@ -28,6 +28,18 @@ def test_drift_of_the_machine_is_no_change():
     assert {row.verdict.word for row in compare.compare(old, new)} == {"same"}
 
 
+def test_a_machine_in_another_state_widens_the_noise():
+    """The kernel became 20 % slower, the engines 40 %: a neighbour on the host, and no change of theirs."""
+    old, slower = made_report(0), rounds_scaled(made_report(1), 1.4)
+    kernel = [m * 1.2 for m in slower["reference_kernel"]["round_medians_s"]]
+    busy = changed(slower, "reference_kernel", "round_medians_s", value=kernel)
+    assert compare.machine_change(old, busy) == pytest.approx(0.2)
+    rows = compare.compare(old, busy)
+    assert {row.verdict.word for row in rows} == {"same"}
+    assert all(row.verdict.noise > 0.25 for row in rows)
+    assert {row.verdict.word for row in compare.compare(old, slower)} == {"slower"}
+
+
 def test_ten_percent_is_seen_and_blamed_on_the_right_rows(written, command):
     old, new = written(made_report(0), "old.json"), written(made_report(1, factor=1.10), "new.json")
     code, out, _ = command(MAIN, old, new, "--json")
