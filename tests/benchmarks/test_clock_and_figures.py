@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from edgeline_bench import clock, figures, units
+from edgeline_bench.percentiles import percentile_s
 
 
 class Counter:
@@ -54,12 +55,12 @@ def test_overhead_is_that_of_an_empty_call():
 
 def test_percentiles_are_nearest_rank_and_withheld():
     samples = list(range(1, 101))
-    assert figures.percentile_s(samples, 50) == 50
-    assert figures.percentile_s(samples, 90) == 90
-    assert figures.percentile_s(samples, 99) is None
-    assert figures.percentile_s(list(range(1, 663)), 99) == 656  # ceil(0.99 * 662)
-    assert figures.percentile_s(samples[:63], 90) is None
-    assert figures.percentile_s(samples[:64], 90) == 58  # ceil(0.9 * 64)
+    assert percentile_s(samples, 50) == 50
+    assert percentile_s(samples, 90) == 90
+    assert percentile_s(samples, 99) is None
+    assert percentile_s(list(range(1, 663)), 99) == 656  # ceil(0.99 * 662)
+    assert percentile_s(samples[:63], 90) is None
+    assert percentile_s(samples[:64], 90) == 58  # ceil(0.9 * 64)
 
 
 def test_drift_and_spread_by_hand():
