@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
         help="quick: about --seconds a point, our own clock; mlperf: then MLPerf's LoadGen, by its own rules",
     )  # fmt: skip
     parser.add_argument(
-        "--scenario", type=_scenarios, default=("single-stream",), metavar="NAME,NAME",
-        help=f"{', '.join(SCENARIOS)}, or all (default: single-stream)",
+        "--scenario", type=_scenarios, default="single-stream", metavar="NAME,NAME",
+        help=f"{', '.join(SCENARIOS)}, or all",
     )  # fmt: skip
     parser.add_argument("--server-qps", type=_positive, metavar="N", help="queries a second for the server scenario "
                         "(default: the highest rate that holds the latency bound is searched for)")  # fmt: skip

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,9 +41,15 @@ def _body(args: argparse.Namespace) -> None:
     _check_options(args)
     _need_packages(args.baseline, args.mode)
     _check_writable(out)
+    with interrupts.held():
+        from edgeline_bench.report import write_report
+
     report = _measure(args, artefacts, out)
-    _write(out, report)
-    _print(out, report, args.json)
+    write_report(out, report)
+    _print(out, report, args.json)  # before what may still fail: what was measured is then seen at least
+    _write_beside(out, report)
+    if not args.json:
+        print(f"report: {out} (and {out.with_suffix('.md').name}, {out.with_suffix('.html').name})")
 
 
 def _open_all(paths: Sequence[Path]) -> list[Artefact]:
@@ -77,7 +84,7 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
         from edgeline_bench.roofline.ceilings import stability_reasons
         from edgeline_bench.roofline.gpu_probe import cuda_ceilings_from_child
         from edgeline_bench.roofline.measure import measure_ceilings, remeasure
-        from edgeline_bench.rounds import Loadgen, Plan, run_rounds
+        from edgeline_bench.rounds import Loadgen, Plan, run_rounds, wants_loadgen
         from edgeline_bench.validity import invalid_reasons, reasons_beforehand
 
     pinned = _choose_cores(args.pin, args.threads)
@@ -95,6 +102,8 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
     slot_s = args.seconds / args.rounds
     for reason in reasons_beforehand(args.rounds, args.threads, cores):
         note(f"this report will be INVALID: {reason}")
+    if args.mode == "mlperf" and not any(map(wants_loadgen, points)):
+        raise InputError("LoadGen's single-stream has one sample a query: add --batch 1, or another --scenario")
     plan = Plan(
         rounds=args.rounds,
         slot_s=slot_s,
@@ -165,16 +174,22 @@ def _check_writable(out: Path) -> None:
     folder = next(parent for parent in out.resolve().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ResourceError(f"the report cannot be written: {folder} is not a folder that you may write to")
+    for path in (out, out.with_suffix(".md"), out.with_suffix(".html")):
+        if path.is_dir():
+            raise ResourceError(f"the report cannot be written: {path} is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ResourceError(f"the report cannot be written to {folder}: {error.strerror}") from None
 
 
-def _write(out: Path, report: Report) -> None:
+def _write_beside(out: Path, report: Report) -> None:
     with interrupts.held():
         from edgeline.files import write_atomically
         from edgeline_bench.markdown import markdown_from_report
         from edgeline_bench.page import page_from_report
-        from edgeline_bench.report import write_report
 
-    write_report(out, report)
     for suffix, content in ((".md", markdown_from_report(report)), (".html", page_from_report(report))):
         try:
             write_atomically(out.with_suffix(suffix), content)
@@ -198,7 +213,6 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
         lines = answer["answer"].replace("\n", "\n  ")
         print(f"{answer['question']}\n  {lines}\n")
     print(tables.verdict_line(report))
-    print(f"report: {out} (and {out.with_suffix('.md').name}, {out.with_suffix('.html').name})")
 
 
 def _need_packages(baseline: str, mode: str) -> None:

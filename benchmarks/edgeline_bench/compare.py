@@ -71,6 +71,9 @@ def compare(old: Report, new: Report, noise: float | None = None, across_hosts: 
         raise NotComparableError("the reports are not comparable: " + "; ".join(differences))
     before, after = rows_by_key(old), rows_by_key(new)
     judged = [key for key in before if key[3] != _SERVER]
+    if not judged:
+        told = "; ".join(_server_notes("the old report", old, "the new one", new))
+        raise NotComparableError(f"there is nothing to judge, as all rows are of scenario server: {told}")
     machine = 0.0 if across_hosts else machine_change(old, new)
     rounds = [
         (_rounds(old, before[key], across_hosts), _rounds(new, after[key], across_hosts)) for key in judged

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeline import interrupts
 from edgeline.command import Parser, note, run_command, share
-from edgeline.errors import EXIT_GATE, EXIT_OK, MissingCapabilityError
+from edgeline.errors import EXIT_GATE, EXIT_OK, InputError, MissingCapabilityError
 from edgeline.files import write_atomically
 from edgeline_bench.report import read_report
 
@@ -76,6 +76,9 @@ def _out(text: str) -> Path:
 def _body(args: argparse.Namespace) -> int:
     outs: list[Path] = args.out or []
     paths = [args.old, args.new, *args.more]
+    for out in outs:
+        if out.resolve() in [path.resolve() for path in paths]:
+            raise InputError(f"--out {out} is one of the reports: it would be lost; name another file")
     reports = [read_report(path) for path in paths]
     _need_packages(outs)
     with interrupts.held():

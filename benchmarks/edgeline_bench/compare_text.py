@@ -26,6 +26,8 @@ _HOW = (
 def summary(comparison: Comparison) -> list[str]:
     """Say in a sentence for each report what became of its rows; across hosts, say so first."""
     lines = [ACROSS_HOSTS] if comparison.across_hosts else []
+    invalid = [n for n, report in zip(comparison.names, comparison.reports, strict=True) if not report["valid"]]
+    lines += [f"INVALID, so take the verdicts with care: {', '.join(invalid)}."] if invalid else []
     for name, rows in zip(comparison.names[1:], comparison.rows, strict=True):
         counts = Counter(row.verdict.word for row in rows)
         words = ", ".join(f"{counts[word]} {word}" for word in ("slower", "faster", "same", "withheld") if counts[word])

@@ -30,7 +30,7 @@ from edgeline_bench.rounds import Measured
 # above its roof is no fault of ours from _OFF on.
 _OFF, _MOST_OFF = 0.05, 0.25
 _MOST_LOST = 0.01  # of a row's time, in kernels that fit no layer
-_AS_FLOAT = "an int8 graph in the layout for TensorRT: this engine runs part of it in integers"
+_AS_FLOAT = "in part in integers"
 
 
 def findings_of(measured: Sequence[Measured], ceilings: Ceilings | None) -> list[dict[str, Any]]:

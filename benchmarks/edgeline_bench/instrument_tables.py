@@ -130,7 +130,7 @@ def _method(roofline: dict[str, Any]) -> str:
     if not roofline:
         return "Not measured in this report."
     facts = [roofline.get("method"), roofline.get("compiler"), roofline.get("instruction_set")]
-    lines = [f"Measured by {', '.join(str(fact) for fact in facts if fact)}."]
+    lines = [f"Measured by {', '.join(dict.fromkeys(str(fact) for fact in facts if fact))}."]
     if roofline.get("method") == "numpy":
         lines.append("These are what numpy's BLAS reached, as the C probe did not run: a C kernel may reach more.")
     return "\n".join([*lines, *roofline.get("notes", [])])

@@ -91,9 +91,9 @@ class PointOptions:
                 rows += [(name, size) for size in sizes]
                 continue
             fitting = [size for size in sizes if size in allowed]
-            if not fitting:
+            if not fitting and (fixed != -1 or len(self.scenarios) == 1):
                 check_batch(name, max(sizes))
-            rows.append((name, max(fitting)))
+            rows.append((name, max(fitting or allowed)))  # of several scenarios, each takes what it can
         return rows
 
 

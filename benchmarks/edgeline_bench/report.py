@@ -160,8 +160,10 @@ def read_report(path: Path) -> Report:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"there is no report {path}; benchmark-model ARTEFACT --out {path} writes one") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is no report: {error}") from None
+    except ValueError:
+        raise InputError(f"{path} is no report: it is not JSON, or not all of it is there") from None
+    except OSError as error:
+        raise InputError(f"{path} is no report: {error.strerror}") from None
     if not isinstance(report, dict) or "schema_version" not in report:
         raise InputError(f"{path} is no report of benchmark-model: it has no schema_version")
     _check_version(path, report["schema_version"])

@@ -127,7 +127,7 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
             steps.next("starting", point)
             worker = stack.enter_context(WorkerHandle(point))
             workers.append((worker, Measured(point, worker.ready)))
-        _search_rates(workers, plan, steps)
+        workers = _search_rates(workers, plan, steps)
         load = _Load([worker.pid for worker, _ in workers])
         threads = [health.thread_seconds(worker.pid) for worker, _ in workers]
         shuffled = random.Random(_SHUFFLE_SEED)
@@ -176,7 +176,7 @@ def _extras(points: Sequence[Point], plan: Plan) -> int:
     searches = sum(_wants_search(point) for point in points)
     profiles = 0 if plan.profile_s is None else sum(_wants_profile(point) for point in points)
     stages = sum(_has_gpu_stages(point) for point in points)
-    return searches + stages + profiles + (sum(map(_wants_loadgen, points)) if plan.loadgen else 0)
+    return searches + stages + profiles + (sum(map(wants_loadgen, points)) if plan.loadgen else 0)
 
 
 def _wants_search(point: Point) -> bool:
@@ -187,25 +187,37 @@ def _wants_profile(point: Point) -> bool:
     return point.scenario == "single-stream"
 
 
-def _wants_loadgen(point: Point) -> bool:
+def wants_loadgen(point: Point) -> bool:
     """MLPerf's single-stream has one sample a query, whatever our batch size."""
     return point.scenario != "single-stream" or point.batch == 1
 
 
-def _search_rates(workers: _Workers, plan: Plan, steps: _Steps) -> None:
-    """Find each server's rate, unless it was given. Raises InputError where none is found."""
+def _search_rates(workers: _Workers, plan: Plan, steps: _Steps) -> _Workers:
+    """Find each server's rate, unless it was given; return the workers without those for which there is none.
+
+    Raises InputError where nothing else is left to measure.
+    """
+    kept: _Workers = []
     for worker, measured in workers:
         point = measured.point
         if point.scenario != "server":
+            kept.append((worker, measured))
             continue
         if not _wants_search(point):
             measured.server = {"rate_per_s": point.rate_per_s, "latency_bound_s": plan.latency_bound_s, "given": True}
+            kept.append((worker, measured))
             continue
         steps.next("rate", point)
         found = worker.ask("search", latency_bound_s=plan.latency_bound_s, budget_s=plan.search_s)
         if found["rate_per_s"] is None:
-            raise InputError(f"{point.title}: no rate was found: {found['why']}: --server-qps, or --latency-bound")
+            missing = f"{point.title}: no rate was found: {found['why']}"
+            note(f"{missing}; this row is left out")
+            continue
         measured.server = {**found, "given": False}
+        kept.append((worker, measured))
+    if len(kept) == 1:  # the reference kernel's
+        raise InputError(f"{missing}: give a longer --latency-bound, or a rate with --server-qps")
+    return kept
 
 
 def _has_gpu_stages(point: Point) -> bool:
@@ -254,7 +266,7 @@ def _run_loadgen(workers: _Workers, plan: Plan, steps: _Steps) -> None:
         return
     for worker, measured in workers[:-1]:
         point = measured.point
-        if not _wants_loadgen(point):
+        if not wants_loadgen(point):
             continue
         steps.next("LoadGen", point)
         name = f"{point.engine}-{point.name}-{point.scenario}-{point.batch}"

@@ -93,17 +93,16 @@ def _server_text(result: dict[str, Any]) -> str:
     server = result.get("server")
     if not server:
         return ""
-    held = {True: ", held", False: ", NOT held", None: ""}[server["held"]]
-    return f"{rate_text(server)}{held}"
+    return rate_text(server)
 
 
 def rate_text(server: dict[str, Any]) -> str:
-    """Say at which rate a server ran, and what it was searched by."""
+    """Say at which rate a server ran, by which bound it was found, and whether the rounds held that."""
     rate = units.rate(server["rate_per_s"])
-    if server["given"]:
-        return f"{rate} (given)"
-    found = f"{rate} with p99 within {units.seconds(server['latency_bound_s'])}"
-    return found if server["resolved"] else f"at least {found}"
+    bound = f" for p99 within {units.seconds(server['latency_bound_s'])}" if server["latency_bound_s"] else ""
+    origin = "given" if server["given"] else "found" if server["resolved"] else "found so far"
+    held = {True: ": held", False: ": NOT held in the rounds", None: ""}[server["held"]]
+    return f"{rate} {origin}{bound}{held}"
 
 
 def _mlperf_text(result: dict[str, Any]) -> str:
@@ -120,8 +119,9 @@ def _mlperf_text(result: dict[str, Any]) -> str:
 
 def _withheld_text(rows: Sequence[dict[str, Any]]) -> str:
     withheld = [p for p in (50, 90, 99) if any(r["latency_s"][percentile_name(p)] is None for r in rows)]
+    fewest = min((len(r["samples_s"]) for r in rows), default=0)
     needs = ", ".join(f"p{p} needs {MIN_SAMPLES[p]} calls" for p in withheld)
-    return f"Withheld (-): {needs}." if needs else ""
+    return f"Withheld (-): {needs}; the fewest in a row were {fewest}." if needs else ""
 
 
 def _harness_text(result: dict[str, Any]) -> str:
@@ -242,7 +242,8 @@ def markdown(table: Table) -> str:
     """Write a table in Markdown, with its title and note."""
     rule = ["---" if i < table.left else "---:" for i in range(len(table.heading))]
     lines = [f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in (table.heading, rule, *table.cells))]
-    return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
+    note = table.note.replace("\n", "\n\n")  # a line of its own each, which takes a blank one in Markdown
+    return "\n".join([*lines, *(["", note] if note else []), ""])
 
 
 def _plain_line(line: Sequence[str], widths: Sequence[int], left: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeline_bench import figures, health
+from edgeline_bench import figures, health, units
 from edgeline_bench.rounds import Measured, Run
 from edgeline_bench.scenarios import scenario_from_name
 
@@ -21,7 +21,7 @@ def reasons_beforehand(rounds: int, threads: int, cores: int) -> list[str]:
     """Return what is wrong before anything is measured; `cores` is how many the engines may use."""
     reasons = []
     if rounds < MIN_ROUNDS:
-        reasons.append(f"{rounds} rounds, intervals need at least {MIN_ROUNDS}: leave --rounds out")
+        reasons.append(f"{units.counted(rounds, 'round')}, intervals need at least {MIN_ROUNDS}: leave --rounds out")
     if threads > cores:
         reasons.append(f"{threads} threads on {cores} core{'s' * (cores != 1)}: lower --threads, or --pin more cores")
     return reasons

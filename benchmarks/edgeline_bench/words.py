@@ -22,6 +22,11 @@ _MUCH = 0.9  # a share from which on "nearly all" is said
 def answers_of(results: Sequence[Result], ceilings: Ceilings | None) -> list[Answer]:
     """Return question and answer pairs on every network of a report, in reading order; `results` with their layers."""
     answers: list[Answer] = []
+    if ceilings is not None and ceilings.method == "numpy":
+        text = (
+            "With care: they are what numpy reached, and the machine can do more, so all is further from it than said."
+        )
+        answers.append({"question": "How far can the ceilings of this report be trusted?", "answer": text})
     for network in _networks(results):
         name = _network_name(network)
         pairs = [

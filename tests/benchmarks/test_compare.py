@@ -40,6 +40,33 @@ def test_a_machine_in_another_state_widens_the_noise():
     assert {row.verdict.word for row in compare.compare(old, slower)} == {"slower"}
 
 
+def test_servers_rates_are_told_and_not_judged():
+    """A server twice as slow found half the rate, at which its queries waited as long."""
+
+    def with_server(report, rate):
+        server = {"rate_per_s": rate, "latency_bound_s": 0.01, "given": False, "resolved": True, "held": True}
+        rows = [*report["results"], {**report["results"][0], "scenario": "server", "server": server}]
+        return sealed({**report, "results": rows})
+
+    old, new = with_server(made_report(0), 200.0), with_server(made_report(1), 100.0)
+    comparison = compare.compare_all(["a", "b"], [old, new])
+    assert len(comparison.rows[0]) == 4
+    (told,) = [line for line in comparison.notes if "server" in line]
+    assert "200/s found for p99 within 10 ms: held in a, 100/s found" in told
+    alone = [sealed({**report, "results": report["results"][-1:]}) for report in (old, new)]
+    with pytest.raises(NotComparableError, match="nothing to judge, as all rows are of scenario server: .*200/s"):
+        compare.compare(*alone)
+
+
+def test_a_report_is_not_overwritten_by_its_comparison(written, command):
+    old, new = written(made_report(0), "old.json"), written(made_report(1), "new.json")
+    before = old.read_bytes()
+    code, out, err = command(MAIN, old, new, "--out", old)
+    assert (code, out) == (2, "")
+    assert "is one of the reports: it would be lost" in one_line(err)
+    assert old.read_bytes() == before
+
+
 def test_ten_percent_is_seen_and_blamed_on_the_right_rows(written, command):
     old, new = written(made_report(0), "old.json"), written(made_report(1, factor=1.10), "new.json")
     code, out, _ = command(MAIN, old, new, "--json")

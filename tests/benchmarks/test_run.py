@@ -117,9 +117,9 @@ def test_an_invalid_report_is_announced(exported, command, tmp_path):
     )
     code, out, err = command(MAIN, exported, *argv, "--threads", 2, "--pin", core)
     assert code == 0
-    assert "this report will be INVALID: 1 rounds, intervals need at least 20" in err
+    assert "this report will be INVALID: 1 round, intervals need at least 20" in err
     assert "this report will be INVALID: 2 threads on 1 core: lower --threads, or --pin more cores" in err
-    assert "INVALID: 1 rounds, intervals need at least 20: leave --rounds out; 2 threads on 1 core" in out
+    assert "INVALID: 1 round, intervals need at least 20: leave --rounds out; 2 threads on 1 core" in out
 
 
 def test_a_folder_of_traps_is_not_imported_from(exported, command, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def test_all_scenarios(exported, command, tmp_path):
     ]  # fmt: skip
     server = results[3]
     assert server["server"] == {"rate_per_s": 200.0, "latency_bound_s": None, "given": True, "held": None}
-    assert "200/s (given)" in out
+    assert "200/s given" in out
     assert "p99 needs 662 queries" in out
 
 

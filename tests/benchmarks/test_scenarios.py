@@ -229,7 +229,7 @@ def test_an_overloaded_probe_is_given_up_once_p99_must_fail(time, engine):
 def test_a_bound_below_one_call_is_not_searched(time, engine):
     found = server.find_rate(engine, 0.0005, clock=time)
     assert (found.rate_per_s, found.probes, found.resolved) == (None, [], False)
-    assert found.why == "one call takes 0.001 s, the latency bound is 0.0005 s"
+    assert found.why == "one call takes 1 ms, the latency bound is 500 us"
 
 
 def test_a_search_without_time_says_what_it_takes(time, engine):

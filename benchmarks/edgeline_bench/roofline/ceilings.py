@@ -86,9 +86,9 @@ class Ceilings:
     def why_exceeded(self, precision: str) -> str | None:
         """Say why a point may lie above these ceilings without anything being wrong; None where it may not."""
         if self.method == "numpy":
-            return "measured with numpy, which does not reach the machine's own ceilings"
+            return "numpy's ceilings"
         if self.on_gpu:
-            return "a GPU's caches were not measured"
+            return "caches not measured"
         unmeasured = next((text for text in self.notes if f"a layer in {precision} that uses it" in text), None)
         return self.stand_in(precision)[1] or unmeasured
 

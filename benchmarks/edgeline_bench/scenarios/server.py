@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from edgeline.errors import InputError
 from edgeline_bench import clock as clocks
+from edgeline_bench import units
 from edgeline_bench.clock import Clock, SystemClock
 from edgeline_bench.percentiles import MIN_SAMPLES, rank
 from edgeline_bench.scenarios.turn import Call, Setting, Turn
@@ -87,7 +88,7 @@ def run(call: Call, setting: Setting, clock: Clock | None = None) -> Turn:
         clocks.seconds_from_ns(latencies[::every]),
         len(latencies),
         1,
-        (ended - started) * 1e-9,
+        max((ended - started) * 1e-9, setting.slot_s),  # of a slow rate, the time behind the last answer counts too
         warmup.calls,
         clocks.overhead_s(clock),
     )
@@ -123,7 +124,7 @@ def find_rate(
         return RateSearch(held or None, failed, bound_s, call_s, probes, resolved, why)
 
     if bound_s < call_s:
-        return result(f"one call takes {call_s:.3g} s, the latency bound is {bound_s:.3g} s")
+        return result(f"one call takes {units.seconds(call_s)}, the latency bound is {units.seconds(bound_s)}")
     while failed > held * RESOLUTION:
         rate = (held + failed) / 2
         queries = max(MIN_SAMPLES[PERCENT], math.ceil(rate * bound_s * _MIN_BOUNDS))
