@@ -145,7 +145,10 @@ def _ratios(pairs: Sequence[Pair]) -> Table:
         key = same_row[0].key
         cells.append((key[0], key[1], str(key[4]), *(f"{ratio:.3f}" for ratio in ratios), f"{noise:.1%}",
                       str(words.count("faster")), str(words.count("slower"))))  # fmt: skip
-    note_ = f"Ratios of the second run to the first; the noise is {NOISE_FLOOR:.0%} and what the rounds show."
+    note_ = (
+        f"Ratios of the second run to the first; the noise is {NOISE_FLOOR:.0%}, what the rounds show, and by how much "
+        "the reference kernel changed."
+    )
     return Table("Ratios", heading, tuple(cells), 2, note_)
 
 

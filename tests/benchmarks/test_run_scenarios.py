@@ -75,13 +75,15 @@ def test_all_scenarios(exported, command, tmp_path):
     assert "p99 needs 662 queries" in out
 
 
+@pytest.mark.slow
 def test_the_servers_rate_is_searched_for(exported, command, tmp_path):
-    argv = ("--seconds", 0.1, "--scenario", "server", "--latency-bound", 0.2, "--no-roofline")
+    """A probe lasts 100 latency bounds, and there are some ten of them."""
+    argv = ("--seconds", 0.1, "--scenario", "server", "--latency-bound", 0.05, "--no-roofline")
     code, _, err = command(MAIN, exported, *SHORT, *argv, "--out", tmp_path / "r.json")
     assert code == 0, err
     (result,) = read_report(tmp_path / "r.json")["results"]
     found = result["server"]
-    assert (found["given"], found["latency_bound_s"]) == (False, 0.2)
+    assert (found["given"], found["latency_bound_s"]) == (False, 0.05)
     assert 0 < found["rate_per_s"] < found["failed_per_s"]
     assert any(probe["held"] for probe in found["probes"])
 

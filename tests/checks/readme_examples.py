@@ -23,6 +23,7 @@ def normal(line: str) -> str:
     line = re.sub(r"\([0-9a-f]{12}\)", "(KEY)", line)
     line = re.sub(r"\d[\d.,]*(?:e[+-]?\d+)?", "#", line)
     line = re.sub(r"-?# (?:s|ms|us|ns)\b", "#", line).replace("-#", "#")
+    line = line.replace("< #", "#")
     line = re.sub(r"\b(?:same|faster|slower)\b", "VERDICT", line)
     line = re.sub(r"^(?:VALID|INVALID: .*)$", "VALIDITY", line.strip())
     return re.sub(r"\s+", " ", line).strip()
