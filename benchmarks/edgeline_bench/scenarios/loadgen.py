@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,7 +204,12 @@ def _issue(
         for start in range(0, len(ids), size):
             chosen = indices[start : start + size]
             batch = samples[chosen[0] : chosen[0] + 1] if len(chosen) == 1 else samples[chosen]
-            logits = np.ascontiguousarray(infer(batch))
+            try:
+                logits = np.ascontiguousarray(infer(batch))
+            except Exception as error:
+                # LoadGen's threads may end the process before anybody can say this: the parent reads its last words.
+                print(error, file=sys.stderr, flush=True)
+                raise
             address, row_bytes = logits.ctypes.data, logits.nbytes // len(logits)
             complete(
                 [
