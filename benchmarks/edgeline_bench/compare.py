@@ -87,8 +87,8 @@ def compare(old: Report, new: Report, noise: float | None = None, across_hosts: 
 def machine_change(old: Report, new: Report) -> float:
     """Return the share by which the reference kernel's time differs between two reports.
 
-    Where a neighbour on the host slowed the kernel by a fifth, engines were slower by two fifths: dividing by it takes
-    most of such a change away and not all. What remains was never more than the kernel's own change.
+    Where a neighbour on the host slowed the kernel by a fifth, engines were slower by two fifths to a half: dividing by
+    it takes a part of such a change away, and what remains is about as large as the kernel's own (docs/measuring.md).
     """
     before, after = (float(np.median(report["reference_kernel"]["round_medians_s"])) for report in (old, new))
     return max(before, after) / min(before, after) - 1

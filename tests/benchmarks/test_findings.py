@@ -1,14 +1,16 @@
 """What a run says when something late fails: the rounds' times stay, and the reason is told."""
 
+from dataclasses import replace
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeline.errors import ResourceError
+from edgeline.errors import InputError, ResourceError
 from edgeline_bench import rounds
 from edgeline_bench.findings import findings_of
 from edgeline_bench.points import Point
-from edgeline_bench.report import _result
+from edgeline_bench.report import _held, _result
 from edgeline_bench.rounds import Measured, Plan
 from edgeline_bench.words import answers_of
 from tests.benchmarks.test_words import CEILINGS
@@ -106,3 +108,36 @@ def test_a_loadgen_that_dies_leaves_the_rows_before_it(tmp_path):
     rounds._run_loadgen([(died, rows[0]), (well, rows[1]), (Worker(), measured(tmp_path))], plan, steps)
     assert rows[0].mlperf["invalid_reason"] == "the worker ended"
     assert rows[1].mlperf == {"valid": True, "log": "onnxruntime-net.fp32.onnx-single-stream-1"}
+
+
+def server(rate_per_s, **changes):
+    return {"rate_per_s": rate_per_s, "latency_bound_s": 0.01, "resolved": True, "why": "too slow", **changes}
+
+
+def test_a_server_without_a_rate_is_left_out_and_the_others_stay(tmp_path, capsys):
+    rows = [measured(tmp_path) for _ in range(3)]
+    for row in rows[:2]:
+        row.point = replace(row.point, scenario="server")
+    workers = [(Worker(server(None)), rows[0]), (Worker(server(50.0)), rows[1]), (Worker(), rows[2])]
+    kept = rounds._search_rates(workers, Plan(20, 0.1), rounds._Steps(lambda step: None, 2))
+    assert [row for _, row in kept] == rows[1:]
+    assert "no rate was found: too slow; this row is left out" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no rate was found: too slow: give a longer --latency-bound"):
+        alone = [(Worker(server(None)), rows[0]), (Worker(), rows[2])]
+        rounds._search_rates(alone, Plan(20, 0.1), rounds._Steps(lambda step: None, 1))
+
+
+def test_a_servers_turn_lasts_twenty_latency_bounds(tmp_path):
+    row = measured(tmp_path)
+    assert rounds._slot_s(row, Plan(20, 0.5)) == 0.5
+    row.server = server(50.0)
+    assert rounds._slot_s(row, Plan(20, 0.1)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("samples", "bound_s", "held"),
+    [([0.001] * 662, 0.01, True), ([0.001] * 650 + [0.02] * 12, 0.01, False), ([0.001] * 661, 0.01, None),
+     ([0.001] * 662, None, None)],
+)  # fmt: skip
+def test_whether_the_rounds_held_the_bound(samples, bound_s, held):
+    assert _held({"latency_bound_s": bound_s}, samples) is held

@@ -25,6 +25,7 @@ from tests.conftest import one_line
 
 MAIN = edgeline_bench.cli.main
 SHORT = ("--rounds", 3, "--seconds", 0.06)
+ONE_ROUND = ("--baseline", "none", "--batch", 1, "--rounds", 1, "--seconds", 0.02, "--no-roofline")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -102,19 +103,7 @@ def test_markdown_and_page_stand_beside_it(report_path):
 
 def test_an_invalid_report_is_announced(exported, command, tmp_path):
     core = str(min(os.sched_getaffinity(0)))
-    argv = (
-        "--baseline",
-        "none",
-        "--batch",
-        1,
-        "--rounds",
-        1,
-        "--seconds",
-        0.02,
-        "--no-roofline",
-        "--out",
-        tmp_path / "r.json",
-    )
+    argv = (*ONE_ROUND, "--out", tmp_path / "r.json")
     code, out, err = command(MAIN, exported, *argv, "--threads", 2, "--pin", core)
     assert code == 0
     assert "this report will be INVALID: 1 round, intervals need at least 20" in err
@@ -126,19 +115,7 @@ def test_a_folder_of_traps_is_not_imported_from(exported, command, tmp_path, mon
     """`python -m` would put the current folder first: a numpy.py that lies there must not run."""
     (tmp_path / "numpy.py").write_text("raise SystemExit('trapped')")
     monkeypatch.chdir(tmp_path)
-    argv = (
-        "--baseline",
-        "none",
-        "--batch",
-        1,
-        "--rounds",
-        1,
-        "--seconds",
-        0.02,
-        "--no-roofline",
-        "--out",
-        tmp_path / "r.json",
-    )
+    argv = (*ONE_ROUND, "--out", tmp_path / "r.json")
     code, _, err = command(MAIN, exported, *argv)
     assert code == 0, err
 
@@ -377,19 +354,7 @@ def test_a_disk_that_is_full_for_the_page_keeps_the_report(exported, command, tm
         real(descriptor)
 
     monkeypatch.setattr("edgeline.files.os.fsync", fills_up)
-    argv = (
-        "--baseline",
-        "none",
-        "--batch",
-        1,
-        "--rounds",
-        1,
-        "--seconds",
-        0.02,
-        "--no-roofline",
-        "--out",
-        tmp_path / "r.json",
-    )
+    argv = (*ONE_ROUND, "--out", tmp_path / "r.json")
     code, _, err = command(MAIN, exported, *argv)
     assert code == 4
     assert "r.json is written and whole, but r.md could not be: No space left on device" in one_line(err)
