@@ -151,6 +151,7 @@ def _train(model: Model, args: argparse.Namespace) -> None:
     _need_torch()
     with interrupts.held():
         from edgeline_train.checkpoint import checkpoint_path
+        from edgeline_train.history import history_path, write_history
         from edgeline_train.loop import Run, choose_device, train
         from edgeline_train.progress import ProgressPrinter
 
@@ -179,6 +180,7 @@ def _train(model: Model, args: argparse.Namespace) -> None:
             note(f"stopped; go on with the same command and --resume (checkpoint: {checkpoint})")
         raise
     info = _info(run, result, dataset.mean, dataset.std, dataset.labels)
+    write_history(history_path(path), info, result.history)
     write_weights(path, result.state, info)
     checkpoint.unlink(missing_ok=True)
     note(f"trained in {time.perf_counter() - started:.0f} s")

@@ -118,7 +118,7 @@ def train(
     images, labels = _on_device(train_split, run.device)
     steps = len(labels) // run.recipe.batch_size or 1
     optimizer = _OPTIMIZERS[run.recipe.optimizer](
-        network.parameters(), lr=run.recipe.lr, weight_decay=run.recipe.weight_decay
+        network.parameters(), lr=run.recipe.lr, weight_decay=run.recipe.weight_decay, fused=True
     )
     # OneCycleLR divides by the length of its rise less one step: runs of a few steps get a rise of two.
     total = max(steps * run.epochs, 3)
@@ -134,6 +134,7 @@ def train(
         scheduler.load_state_dict(dict(saved.scheduler))
         first, history, best = saved.epoch, saved.history, dict(saved.best)
     for epoch in range(first, run.epochs):
+        started = time.perf_counter()
         network.train()
         loss, train_accuracy, rate = _train_epoch(run, epoch, network, optimizer, scheduler, images, labels, report)
         accuracy, test_loss = evaluate(network, test_split, run.preprocessing, run.device, run.recipe.bf16)
@@ -144,6 +145,8 @@ def train(
                 "train_accuracy": train_accuracy,
                 "test_loss": test_loss,
                 "test_accuracy": accuracy,
+                "examples_per_s": rate,
+                "time_s": time.perf_counter() - started,
             }
         )
         if (accuracy, -test_loss) > (best["accuracy"], -best["loss"]):

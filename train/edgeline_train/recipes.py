@@ -49,7 +49,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     "alexnet": (
         Recipe(
             name="best",
-            epochs={"mnist-10k": 4, "mnist": 2, "fashion-mnist": 4},
+            epochs={"mnist-10k": 4, "mnist": 2, "fashion-mnist": 5},
             batch_size=64,
             optimizer="adamw",
             lr=3e-4,
