@@ -1,7 +1,8 @@
-"""The checkpoint of a training run: written whole after each epoch, removed at the end.
+"""The checkpoints of a training run: the last one beside the weights, written whole after each epoch, removed at the end.
 
-It holds tensors, numbers and strings only, so that torch.load(weights_only=True) reads it. No random state is kept:
-each epoch seeds itself from (seed, epoch), which is what makes a resumed run the same as an uninterrupted one.
+With `keep`, every epoch's stays as well. They hold tensors, numbers and strings only, so that
+torch.load(weights_only=True) reads them. No random state is kept: each epoch seeds itself from (seed, epoch), which is
+what makes a resumed run the same as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,16 +30,44 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     best: Mapping[str, Any]
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
 
 
-def checkpoint_path(weights: Path) -> Path:
-    """Return where the checkpoint of the run that will write `weights` lies."""
-    return weights.with_suffix(".checkpoint.pt")
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where a run keeps its checkpoints: `last`, and each epoch's in `folder` when `keep` is set."""
+
+    last: Path
+    keep: bool = False
+
+    @classmethod
+    def beside(cls, weights: Path, keep: bool = False) -> Checkpoints:
+        """Return those of the run that will write `weights`."""
+        return cls(weights.with_suffix(".checkpoint.pt"), keep)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the kept ones: `<weights>.checkpoints/`."""
+        return self.last.with_suffix("").with_suffix(".checkpoints")
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write the last one, whole or not at all, and keep a copy if asked to. Raises OSError."""
+        if self.keep:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = self.folder / f"epoch-{checkpoint.epoch:03}.pt"
+            _write(kept, checkpoint)
+        _write(self.last, checkpoint)
+
+    def read(self, settings: Mapping[str, Any]) -> Checkpoint | None:
+        """Read the last one, if there is one. Raises InputError when it is damaged or of a run of other settings."""
+        return read_checkpoint(self.last, settings) if self.last.exists() else None
+
+    def remove(self) -> None:
+        """Remove the last one; what was kept stays."""
+        self.last.unlink(missing_ok=True)
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it whole or not at all. Raises OSError."""
+def _write(path: Path, checkpoint: Checkpoint) -> None:
     with atomic_path(path) as temporary:
         torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, temporary)
 

@@ -5,42 +5,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeline import interrupts
-from edgeline.command import Parser, note, run_command
+from edgeline.command import Parser, run_command
 from edgeline.errors import InputError, MissingCapabilityError
-from edgeline_train.data.datasets import (
-    DATASETS,
-    DEFAULT_DATASET,
-    dataset_from_name,
-    find_files,
-    load_split,
-    preprocessing_for,
-)
+from edgeline_train.data.datasets import DATASETS, find_files
 from edgeline_train.models import MODELS, Model, model_from_name
-from edgeline_train.models.weights import (
-    DEFAULT_FOLDER,
-    DEFAULT_RECIPE,
-    WeightsInfo,
-    info_from_weights,
-    weights_file_name,
-    write_weights,
-)
-from edgeline_train.recipes import RECIPES, Recipe, recipe_for
-
-if TYPE_CHECKING:
-    from edgeline_train.loop import Result, Run
+from edgeline_train.models.weights import DEFAULT_FOLDER, DEFAULT_RECIPE
+from edgeline_train.recipes import RECIPES, recipe_names
 
 EPILOG = """examples:
   train-model lenet
   train-model lenet --summary
-  train-model alexnet --dataset fashion-mnist --data-root ~/data
-  train-model lenet --resume"""
+  train-model lenet --recipe d2l --tensorboard
+  train-model alexnet --dataset fashion-mnist --data-root ~/data --resume
+  train-model lenet-relu --sweep batch-size=32,64,128,256
+  train-model lenet --dataset fashion-mnist --plot-activations coat,sweater
+  torchrun --nproc-per-node 2 --max-restarts 3 -m edgeline_train lenet"""
 
 
 _MAX_SEED = 2**31 - 1
@@ -54,25 +39,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("train-model", "Train a network and write its weights as safetensors.", EPILOG)
     parser.add_argument("model", metavar="MODEL", nargs="?", help=f"one of: {', '.join(MODELS)}")
-    parser.add_argument("--list", action="store_true", help="list the networks and their recipes")
-    parser.add_argument("--list-datasets", action="store_true", help="list the data sets and where they are on disk")
-    parser.add_argument("--summary", action="store_true", help="print each layer's shape, parameters and MACs")
-    parser.add_argument("--dataset", default=DEFAULT_DATASET, metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
-    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the data set's files are")
-    parser.add_argument("--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="a recipe of --list")
-    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--lr", type=float, metavar="RATE", help="peak learning rate, instead of the recipe's")
-    parser.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, default=None, help="bfloat16 autocast, instead of the recipe's"
-    )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of initialisation, order and augmentation")
-    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="where to train")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
-    parser.add_argument(
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    tell = parser.add_argument_group("instead of training")
+    tell.add_argument("--list", action="store_true", help="list the networks and their recipes")
+    tell.add_argument("--list-datasets", action="store_true", help="list the data sets and where they are on disk")
+    tell.add_argument("--summary", action="store_true", help="print each layer's shape, parameters and MACs")
+    tell.add_argument(
+        "--plot-activations", metavar="CLASS,...",
+        help="draw what the first two layers of the trained network make of a test image of each class",
+    )  # fmt: skip
+    what = parser.add_argument_group("what is trained")
+    what.add_argument("--dataset", metavar="NAME", help=f"instead of the recipe's first: {', '.join(DATASETS)}")
+    what.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the data set's files are")
+    what.add_argument("--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="a recipe of --list")
+    what.add_argument("--seed", type=_seed, default=0, metavar="N", help="of initialisation, order and augmentation")
+    change = parser.add_argument_group("instead of the recipe's own")
+    change.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
+    change.add_argument("--batch-size", type=int, metavar="N", help="images a step")
+    change.add_argument("--lr", type=float, metavar="RATE", help="peak learning rate")
+    change.add_argument("--augment", metavar="NAME,...", help="affine, flip, crop, jitter, erase; or none")
+    change.add_argument("--label-smoothing", type=float, metavar="SHARE", help="from 0 to below 1")
+    change.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help="bfloat16 autocast")
+    how = parser.add_argument_group("how it is trained")
+    how.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="where to train")
+    how.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    how.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better test accuracy")
+    how.add_argument("--sweep", metavar="OPTION=A,B,...", help="train once for each value; a table and a plot of them")
+    write = parser.add_argument_group("what is written")
+    write.add_argument(
         "--weights", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="where weights are written"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    write.add_argument("--keep", action="store_true", help="keep the checkpoint of every epoch, not only the last")
+    write.add_argument(
+        "--tensorboard", nargs="?", type=Path, const=Path("runs"), metavar="FOLDER",
+        help="write scalars and sample activations for TensorBoard (below ./runs)",
+    )  # fmt: skip
     return parser
 
 
@@ -90,9 +91,16 @@ def _body(args: argparse.Namespace) -> None:
     if args.model is None:
         raise InputError(f"name a network: {', '.join(MODELS)} (train-model --list says more)")
     model = model_from_name(args.model)
+    _need_torch()
     if args.summary:
         return _print_summary(model, args.json)
-    return _train(model, args)
+    with interrupts.held():
+        from edgeline_train import command_activations, command_sweep, command_train
+    if args.plot_activations is not None:
+        return command_activations.run(model, args)
+    if args.sweep is not None:
+        return command_sweep.run(model, args)
+    return command_train.run(model, args)
 
 
 def _print_models(as_json: bool) -> None:
@@ -101,16 +109,21 @@ def _print_models(as_json: bool) -> None:
             "name": m.name,
             "input": list(m.input_shape),
             "summary": m.summary,
-            "recipes": [r.name for r in RECIPES[m.name]],
+            "recipes": [
+                {"name": r.name, "datasets": list(r.epochs), "epochs": dict(r.epochs), "source": r.source}
+                for r in RECIPES[m.name]
+            ],
         }
         for m in MODELS.values()
     ]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
+    wide = max(len(name) for name in MODELS)
     for row in rows:
         shape = "x".join(str(size) for size in row["input"])
-        print(f"{row['name']:<10} input {shape:<10} recipes: {', '.join(row['recipes']):<8} {row['summary']}")
+        recipes = ", ".join(recipe_names(row["name"]))
+        print(f"{row['name']:<{wide}} input {shape:<10} recipes: {recipes:<15} {row['summary']}")
 
 
 def _print_datasets(as_json: bool, root: Path | None) -> None:
@@ -127,7 +140,6 @@ def _print_datasets(as_json: bool, root: Path | None) -> None:
 
 
 def _print_summary(model: Model, as_json: bool) -> None:
-    _need_torch()
     with interrupts.held():
         from edgeline_train.summary import summarise
 
@@ -143,105 +155,8 @@ def _print_summary(model: Model, as_json: bool) -> None:
     print(f"{'total':<38} {sum(r.parameters for r in rows):>11,} {sum(r.macs for r in rows):>13,}")
 
 
-def _train(model: Model, args: argparse.Namespace) -> None:
-    dataset = dataset_from_name(args.dataset)
-    recipe = _recipe(model, args)
-    path: Path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
-    epochs = args.epochs or recipe.epochs[dataset.name]
-    _need_torch()
-    with interrupts.held():
-        from edgeline_train.checkpoint import checkpoint_path
-        from edgeline_train.history import history_path, write_history
-        from edgeline_train.loop import Run, choose_device, train
-        from edgeline_train.progress import ProgressPrinter
-
-    checkpoint = checkpoint_path(path)
-    device = choose_device(args.device)
-    preprocessing = preprocessing_for(dataset, model.input_shape)
-    run = Run(model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device)
-    if args.resume and not checkpoint.exists() and path.exists():
-        return _print_result(path, _finished(path, run), args.json)
-    if path.exists() and not args.resume:
-        note(f"{path} will be replaced when this run ends")
-    if checkpoint.exists():
-        note(f"{'resuming from' if args.resume else 'starting anew; --resume would have gone on from'} {checkpoint}")
-    train_split, test_split = (load_split(dataset, part, args.data_root) for part in ("train", "test"))
-    args.weights.mkdir(parents=True, exist_ok=True)
-    note(
-        f"training {model.name} on {dataset.name} ({len(train_split):,} + {len(test_split):,} images), "
-        f"{epochs} epoch{'s' if epochs > 1 else ''} of batch {recipe.batch_size} on {device}"
-    )
-    started = time.perf_counter()
-    try:
-        with ProgressPrinter() as progress:
-            result = train(run, train_split, test_split, progress, checkpoint, args.resume)
-    except KeyboardInterrupt:
-        if checkpoint.exists():
-            note(f"stopped; go on with the same command and --resume (checkpoint: {checkpoint})")
-        raise
-    info = _info(run, result, dataset.mean, dataset.std, dataset.labels)
-    write_history(history_path(path), info, result.history)
-    write_weights(path, result.state, info)
-    checkpoint.unlink(missing_ok=True)
-    note(f"trained in {time.perf_counter() - started:.0f} s")
-    return _print_result(path, info, args.json)
-
-
-def _finished(path: Path, run: Run) -> WeightsInfo:
-    """Return what is known of finished weights; refuse them when they came from other settings than were asked for."""
-    info, settings = info_from_weights(path), run.settings()
-    other = [f"{key} {info.settings.get(key)} instead of {value}" for key, value in settings.items()
-             if info.settings.get(key) != value]  # fmt: skip
-    if other:
-        raise InputError(
-            f"{path} is finished, with other settings ({', '.join(other)}): leave --resume out to train again, "
-            "or name another folder with --weights"
-        )
-    note(f"{path} is there already, from these settings: nothing to do (train-model without --resume trains it again)")
-    return info
-
-
-def _recipe(model: Model, args: argparse.Namespace) -> Recipe:
-    """Return the recipe with what the command line overrides."""
-    recipe = recipe_for(model.name, args.recipe, args.dataset)
-    for option in ("epochs", "batch_size", "lr"):
-        value = getattr(args, option)
-        if value is not None and not value > 0:
-            raise InputError(f"--{option.replace('_', '-')} must be above 0, got {value}")
-    changes = {key: getattr(args, key) for key in ("batch_size", "lr", "bf16") if getattr(args, key) is not None}
-    return dataclasses.replace(recipe, **changes)
-
-
-def _info(run: Run, result: Result, mean: float, std: float, labels: tuple[str, ...]) -> WeightsInfo:
-    return WeightsInfo(
-        model=run.model.name,
-        dataset=run.dataset,
-        recipe=run.recipe.name,
-        seed=run.seed,
-        mean=mean,
-        std=std,
-        labels=labels,
-        epochs=run.epochs,
-        best_epoch=result.best_epoch,
-        accuracy=result.accuracy,
-        loss=result.loss,
-        selected_by="test accuracy",
-        settings=run.settings(),
-    )
-
-
-def _print_result(path: Path, info: WeightsInfo, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"weights": str(path), **dataclasses.asdict(info)}, indent=2))
-        return
-    print(
-        f"{path}: test accuracy {info.accuracy:.4f} "
-        f"(epoch {info.best_epoch} of {info.epochs}, the best on the test split)"
-    )
-
-
 def _need_torch() -> None:
-    missing = [name for name in ("torch", "safetensors", "rich") if find_spec(name) is None]
+    missing = [name for name in ("torch", "torchvision", "safetensors", "rich", "matplotlib") if find_spec(name) is None]
     if missing:
         raise MissingCapabilityError(f"training needs {', '.join(missing)}: pip install 'edgeline[train]'")
 

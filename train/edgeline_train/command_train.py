@@ -1,0 +1,159 @@
+"""`train-model MODEL`: from the options to the weights on disk."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeline.command import note
+from edgeline.errors import InputError
+from edgeline_train.augment import check_augmentations
+from edgeline_train.checkpoint import Checkpoints
+from edgeline_train.data import Split
+from edgeline_train.data.datasets import Dataset, dataset_from_name, load_split, preprocessing_for
+from edgeline_train.history import history_path, write_history
+from edgeline_train.loop import Result, Run, choose_device, train
+from edgeline_train.models import Model
+from edgeline_train.models.weights import WeightsInfo, info_from_weights, weights_file_name, write_weights
+from edgeline_train.observer import Observers
+from edgeline_train.progress import ProgressPrinter
+from edgeline_train.recipes import Recipe, default_dataset, recipe_for
+from edgeline_train.team import joined_team, leads, own_device, restarted, team_size
+
+
+def run(model: Model, args: argparse.Namespace) -> None:
+    """Train and write the weights, their history and its picture; print the result."""
+    dataset = dataset_from_name(args.dataset or default_dataset(model.name, args.recipe))
+    recipe = _recipe(model, args, dataset.name)
+    device = own_device(choose_device(args.device))
+    preprocessing = preprocessing_for(dataset, model.input_shape)
+    if not recipe.standardise:
+        preprocessing = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
+    epochs = args.epochs or recipe.epochs[dataset.name]
+    settings = Run(
+        model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device, args.patience
+    )
+    path: Path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
+    checkpoints = Checkpoints.beside(path, args.keep)
+    resume = args.resume or restarted()
+    if resume and not checkpoints.last.exists() and path.exists():
+        return _print_result(path, _finished(path, settings), args.json)
+    if leads():
+        _announce(path, checkpoints, resume)
+    splits = [load_split(dataset, part, args.data_root) for part in ("train", "test")]
+    if leads():
+        args.weights.mkdir(parents=True, exist_ok=True)
+        several = f" in each of {team_size()} processes" if team_size() > 1 else ""
+        note(
+            f"training {model.name} on {dataset.name} ({len(splits[0]):,} + {len(splits[1]):,} images), "
+            f"{epochs} epoch{'s' if epochs > 1 else ''} of batch {recipe.batch_size} on {device}{several}"
+        )
+    started = time.perf_counter()
+    result = _train(settings, splits, checkpoints, resume, args)
+    if result is None:
+        return None
+    info = _info(settings, result, dataset)
+    write_history(history_path(path), info, result.history)
+    write_weights(path, result.state, info)
+    checkpoints.remove()
+    note(f"trained in {time.perf_counter() - started:.0f} s")
+    return _print_result(path, info, args.json)
+
+
+def _train(
+    settings: Run, splits: list[Split], checkpoints: Checkpoints, resume: bool, args: argparse.Namespace
+) -> Result | None:
+    """Train, in a team where torchrun made one; return the result in the lead only."""
+    with joined_team(settings.device) as team, _told(settings, splits[1], args) as observers:
+        try:
+            result = train(settings, *splits, observers, checkpoints, resume, team)
+        except KeyboardInterrupt:
+            if team.leads and checkpoints.last.exists():
+                note(f"stopped; go on with the same command and --resume (checkpoint: {checkpoints.last})")
+            raise
+        return result if team.leads else None
+
+
+@contextlib.contextmanager
+def _told(settings: Run, test_split: Split, args: argparse.Namespace) -> Iterator[Observers]:
+    """Give those who are told of the run: none but in the lead."""
+    if not leads():
+        yield Observers()
+        return
+    with ProgressPrinter() as progress:
+        yield Observers(progress)
+
+
+def _announce(path: Path, checkpoints: Checkpoints, resume: bool) -> None:
+    if path.exists() and not resume:
+        note(f"{path} will be replaced when this run ends")
+    if checkpoints.last.exists():
+        note(f"{'resuming from' if resume else 'starting anew; --resume would have gone on from'} {checkpoints.last}")
+
+
+def _finished(path: Path, run: Run) -> WeightsInfo:
+    """Return what is known of finished weights; refuse them when they came from other settings than were asked for."""
+    info, settings = info_from_weights(path), run.settings()
+    other = [f"{key} {info.settings.get(key)} instead of {value}" for key, value in settings.items()
+             if info.settings.get(key) != value]  # fmt: skip
+    if other:
+        raise InputError(
+            f"{path} is finished, with other settings ({', '.join(other)}): leave --resume out to train again, "
+            "or name another folder with --weights"
+        )
+    if leads():
+        note(f"{path} is there already, from these settings: nothing to do (without --resume it is trained again)")
+    return info
+
+
+def _recipe(model: Model, args: argparse.Namespace, dataset: str) -> Recipe:
+    """Return the recipe with what the command line overrides."""
+    recipe = recipe_for(model.name, args.recipe, dataset)
+    for option in ("epochs", "batch_size", "lr", "patience"):
+        value = getattr(args, option)
+        if value is not None and not value > 0:
+            raise InputError(f"--{option.replace('_', '-')} must be above 0, got {value}")
+    if args.label_smoothing is not None and not 0 <= args.label_smoothing < 1:
+        raise InputError(f"--label-smoothing must be from 0 to below 1, got {args.label_smoothing}")
+    options = ("batch_size", "lr", "bf16", "label_smoothing")
+    changes = {key: getattr(args, key) for key in options if getattr(args, key) is not None}
+    if args.augment is not None:
+        names = [name for name in args.augment.split(",") if name and name != "none"]
+        check_augmentations(names)
+        changes["augment"] = tuple(names)
+    return dataclasses.replace(recipe, **changes)
+
+
+def _info(run: Run, result: Result, dataset: Dataset) -> WeightsInfo:
+    return WeightsInfo(
+        model=run.model.name,
+        dataset=run.dataset,
+        recipe=run.recipe.name,
+        seed=run.seed,
+        mean=run.preprocessing.mean[0],
+        std=run.preprocessing.std[0],
+        labels=dataset.labels,
+        epochs=len(result.history),
+        best_epoch=result.best_epoch,
+        accuracy=result.evaluation.accuracy,
+        loss=result.evaluation.loss,
+        selected_by="test accuracy",
+        settings=run.settings(),
+    )
+
+
+def _print_result(path: Path, info: WeightsInfo, as_json: bool) -> None:
+    if not leads():
+        return
+    if as_json:
+        print(json.dumps({"weights": str(path), **dataclasses.asdict(info)}, indent=2))
+        return
+    print(
+        f"{path}: test accuracy {info.accuracy:.4f} "
+        f"(epoch {info.best_epoch} of {info.epochs}, the best on the test split)"
+    )
