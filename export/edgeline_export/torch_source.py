@@ -18,13 +18,14 @@ from torch import nn
 from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
-from edgeline.manifest import Preprocessing, TensorSpec
+from edgeline.manifest import TensorSpec
 from edgeline_export.factory import module_from_factory
 from edgeline_export.graph import OPSET, check_ends, clean_graph, one_line
 from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
 from edgeline_export.subject import Reference, Subject, SubjectRequest
 from edgeline_train.data import dataset_from_name, preprocessing_for
 from edgeline_train.models import Model
+from edgeline_train.models.plain import plain_network
 from edgeline_train.models.weights import find_weights, load_weights
 
 
@@ -36,8 +37,8 @@ def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
     dataset = dataset_from_name(info.dataset)
     if request.dataset not in (None, info.dataset):
         raise InputError(f"{path} was trained on {info.dataset}, not on {request.dataset}")
-    size = preprocessing_for(dataset, model.input_shape).resize
-    preprocessing = Preprocessing(size, 1 / 255, (info.mean,), (info.std,))
+    # What the weights say of mean and deviation: a recipe need not have standardised by the data set's.
+    preprocessing = preprocessing_for(dataset, model.input_shape, model.pad, (info.mean, info.std))
     if request.samples is not None:
         samples = samples_from_file(request.samples, _spec(model.input_shape))
     else:
@@ -99,16 +100,17 @@ def _spec(shape: tuple[int, ...]) -> TensorSpec:
 def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     """Export a module that takes float32 [N, *input_shape] to a clean graph with a free batch.
 
-    Raises InputError, with torch's own words, when torch cannot export it.
+    Its parametrised weights (weight_norm, connection tables) become plain ones, in a copy. Raises InputError, with torch's own words, when torch cannot export it.
     """
     note(f"converting {type(network).__name__} to ONNX")
     network.eval()
     example = torch.zeros(2, *input_shape)
     _try_forward(network, example)
+    plain = _plain(network)
     try:
         with _quiet(), torch.inference_mode(False):
             program = torch.onnx.export(
-                network,
+                plain,
                 (example,),
                 dynamo=True,
                 external_data=False,
@@ -125,6 +127,15 @@ def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.
     graph = program.model_proto
     check_ends(graph, type(network).__name__)
     return clean_graph(graph)
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    try:
+        return plain_network(network)
+    except Exception as error:
+        raise InputError(
+            f"the parametrised weights of {type(network).__name__} cannot be made plain in a copy: {one_line(error)}"
+        ) from error
 
 
 def _try_forward(network: nn.Module, example: torch.Tensor) -> None:

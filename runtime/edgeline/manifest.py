@@ -14,7 +14,8 @@ from typing import Any
 from edgeline.errors import ArtefactError
 
 # History of the schema:
-# 1  2026-11  the first; `compilation` was added with the formats that compile
+# 1  2026-11  the first; `compilation` was added with the formats that compile, `pad` (absent: null) to `preprocessing`
+#             with the networks that take padded images
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 
@@ -47,12 +48,16 @@ class BatchRange:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How uint8 pixels become the network's input: (resize(pixels) * scale - mean) / std, per channel."""
+    """How uint8 pixels become the network's input: (pad(resize(pixels)) * scale - mean) / std, per channel.
+
+    `pad` is the number of rows and of columns of black (pixel 0) that are added on each side.
+    """
 
     resize: tuple[int, int] | None
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    pad: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,7 @@ def _check(manifest: Manifest) -> None:
     classes = manifest.outputs[0].shape[-1]
     if manifest.labels is not None and len(manifest.labels) != classes:
         raise ValueError(f"{len(manifest.labels)} labels for {classes} outputs")
+    _check_pad(manifest)
     if any("\0" in name for name in manifest.files):
         raise ValueError("a file name with a NUL")
     for section, keys in (
@@ -167,6 +173,13 @@ def _check(manifest: Manifest) -> None:
             raise KeyError(missing[0])
 
 
+def _check_pad(manifest: Manifest) -> None:
+    pad = None if manifest.preprocessing is None else manifest.preprocessing.pad
+    size = manifest.inputs[0].shape[2:]
+    if pad is not None and not (len(size) == 2 and 2 * pad[0] < size[0] and 2 * pad[1] < size[1]):
+        raise ValueError(f"pad {list(pad)} leaves no image in an input of {list(manifest.inputs[0].shape)}")
+
+
 def _tensor_spec(item: dict[str, Any]) -> TensorSpec:
     spec = TensorSpec(str(item["name"]), tuple(int(d) for d in item["shape"]), str(item["dtype"]), item.get("layout"))
     if spec.dtype not in DTYPES:
@@ -177,12 +190,16 @@ def _tensor_spec(item: dict[str, Any]) -> TensorSpec:
 
 
 def _preprocessing(item: dict[str, Any]) -> Preprocessing:
-    resize = item["resize"]
+    resize, pad = item["resize"], item.get("pad")
+    whole = pad is None or (isinstance(pad, list) and all(type(size) is int and size >= 0 for size in pad))
+    if not whole or (pad is not None and len(pad) != 2):
+        raise ValueError(f"pad {pad!r}, expected two whole numbers of at least 0, or null")
     preprocessing = Preprocessing(
         resize=None if resize is None else (int(resize[0]), int(resize[1])),
         scale=float(item["scale"]),
         mean=tuple(float(v) for v in item["mean"]),
         std=tuple(float(v) for v in item["std"]),
+        pad=None if pad is None else (pad[0], pad[1]),
     )
     if not all(value > 0 for value in preprocessing.std):
         raise ValueError(f"std {preprocessing.std}, expected numbers above 0")

@@ -20,7 +20,7 @@ def input_from_pixels(
     """Turn uint8 [N, H, W] (one channel) or [N, H, W, C] into float32 [N, C, height, width].
 
     `shape` is (C, height, width), the input the network takes. Where the manifest names a size to resize to, images of
-    any size are resized bilinearly; elsewhere H x W must be height x width.
+    any size are resized bilinearly; elsewhere H x W must be height x width, less what it says to pad.
 
     Raises ShapeError on another dtype, rank, channel count or size.
     """
@@ -31,13 +31,19 @@ def input_from_pixels(
         images = images[..., np.newaxis]
     if images.shape[3] != channels:
         raise ShapeError(f"expected images with {channels} channel(s), got {images.shape[3]}")
-    if preprocessing.resize is None and images.shape[1:3] != (height, width):
+    rows, columns = preprocessing.pad or (0, 0)
+    expected = (height - 2 * rows, width - 2 * columns)
+    if preprocessing.resize is None and images.shape[1:3] != expected:
+        padded = f" (they are padded to {height} x {width} here)" if preprocessing.pad else ""
         raise ShapeError(
-            f"expected images of {height} x {width} pixels, got {images.shape[1]} x {images.shape[2]}: resize first"
+            f"expected images of {expected[0]} x {expected[1]} pixels{padded}, "
+            f"got {images.shape[1]} x {images.shape[2]}: resize first"
         )
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
     if preprocessing.resize is not None:
         planes = resize_bilinear(planes, preprocessing.resize)
+    if preprocessing.pad is not None:
+        planes = np.pad(planes, ((0, 0), (0, 0), (rows, rows), (columns, columns)))
     mean = np.asarray(preprocessing.mean, np.float32).reshape(-1, 1, 1)
     std = np.asarray(preprocessing.std, np.float32).reshape(-1, 1, 1)
     planes *= np.float32(preprocessing.scale)

@@ -156,7 +156,9 @@ def _print_summary(model: Model, as_json: bool) -> None:
 
 
 def _need_torch() -> None:
-    missing = [name for name in ("torch", "torchvision", "safetensors", "rich", "matplotlib") if find_spec(name) is None]
+    missing = [
+        name for name in ("torch", "torchvision", "safetensors", "rich", "matplotlib") if find_spec(name) is None
+    ]
     if missing:
         raise MissingCapabilityError(f"training needs {', '.join(missing)}: pip install 'edgeline[train]'")
 

@@ -74,6 +74,60 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             standardise=False,
         ),
     ),
+    "lenet-maxpool": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 20, "mnist": 10, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=0.01,
+        ),
+    ),
+    "lenet-linear": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 20, "mnist": 10, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=0.01,
+        ),
+    ),
+    "lenet-relu": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 20, "mnist": 10, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=1e-3,
+        ),
+    ),
+    "lenet5": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 20, "mnist": 10, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=1e-3,
+        ),
+    ),
+    "lenet5-c3": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 20, "mnist": 10, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=1e-3,
+        ),
+    ),
+    "lenet5-c3-rbf": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 20, "mnist": 10, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=1e-3,
+        ),
+    ),
     "alexnet": (
         Recipe(
             name="best",
@@ -106,6 +160,15 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
             weight_decay=5e-4,
             schedule="constant",
             standardise=False,
+        ),
+    ),
+    "alexnet-28": (
+        Recipe(
+            name="best",
+            epochs={"mnist-10k": 10, "mnist": 5, "fashion-mnist": 10},
+            batch_size=64,
+            optimizer="adam",
+            lr=1e-3,
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""Eager PyTorch, the baseline: the network as it was trained, as its users call it.
+"""Eager PyTorch, the baseline: the network as it was trained, as its users call it, with plain weights.
 
 Tensors in, tensors out, inference_mode, TF32 off; the time to turn numpy into tensors is not counted against it.
 """
@@ -32,19 +32,22 @@ class EagerEngine:
         torch.backends.cudnn.allow_tf32 = False
 
     def load(self) -> None:
-        """Build the module and load its weights."""
+        """Build the module, load its weights, and make them plain, as the exporter does."""
+        from edgeline_train.models.plain import plain_network
+
         source = self._spec["source"]
         if source["kind"] == "factory":
             from edgeline_export.factory import module_from_factory
 
-            self._network = module_from_factory(source["factory"])
+            self._network = plain_network(module_from_factory(source["factory"]))
             return
         from edgeline_train.models import model_from_name
         from edgeline_train.models.weights import load_weights
 
         model = model_from_name(source["model"])
-        self._network = model.build().eval()
-        load_weights(Path(source["weights"]), self._network, model)
+        network = model.build().eval()
+        load_weights(Path(source["weights"]), network, model)
+        self._network = plain_network(network)
 
     def prepare(self) -> Call:
         """Return a forward pass of the batch under inference_mode."""

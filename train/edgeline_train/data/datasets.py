@@ -78,11 +78,22 @@ def dataset_from_name(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def preprocessing_for(dataset: Dataset, input_shape: tuple[int, ...]) -> Preprocessing:
-    """Return the preprocessing of a network with that input (C, H, W) on a data set of 28 x 28 images."""
-    size = (input_shape[1], input_shape[2])
+def preprocessing_for(
+    dataset: Dataset,
+    input_shape: tuple[int, ...],
+    pad: tuple[int, int] | None = None,
+    standardisation: tuple[float, float] | None = None,
+) -> Preprocessing:
+    """Return the preprocessing of a network with that input (C, H, W) on a data set of 28 x 28 images.
+
+    `pad` is edgeline_train.models.Model's. `standardisation` is the (mean, std) of pixels / 255 that weights were
+    trained with, where that is known; else it is the data set's own.
+    """
+    rows, columns = pad or (0, 0)
+    size = (input_shape[1] - 2 * rows, input_shape[2] - 2 * columns)
+    mean, std = standardisation or (dataset.mean, dataset.std)
     return Preprocessing(
-        resize=None if size == (28, 28) else size, scale=1 / 255, mean=(dataset.mean,), std=(dataset.std,)
+        resize=None if size == (28, 28) else size, scale=1 / 255, mean=(mean,), std=(std,), pad=pad
     )
 
 

@@ -1,6 +1,6 @@
 """From uint8 images to a network's input, in torch: what edgeline.preprocessing does in numpy on the device.
 
-The order is (resize, scale, subtract the mean, divide by the standard deviation); both sides and the manifest keep it.
+The order is (resize, pad, scale, subtract the mean, divide by the standard deviation); both sides and the manifest keep it.
 """
 
 from __future__ import annotations
@@ -16,5 +16,8 @@ def input_from_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     planes = images.unsqueeze(1).float()
     if preprocessing.resize is not None:
         planes = functional.interpolate(planes, preprocessing.resize, mode="bilinear", align_corners=False)
+    if preprocessing.pad is not None:
+        rows, columns = preprocessing.pad
+        planes = functional.pad(planes, (columns, columns, rows, rows))
     mean, std = (planes.new_tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     return (planes * preprocessing.scale - mean) / std
