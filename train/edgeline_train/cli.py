@@ -95,12 +95,13 @@ def _body(args: argparse.Namespace) -> None:
     if args.summary:
         return _print_summary(model, args.json)
     with interrupts.held():
-        from edgeline_train import command_activations, command_sweep, command_train
-    if args.plot_activations is not None:
-        return command_activations.run(model, args)
-    if args.sweep is not None:
-        return command_sweep.run(model, args)
-    return command_train.run(model, args)
+        if args.plot_activations is not None:
+            from edgeline_train.command_activations import run
+        elif args.sweep is not None:
+            from edgeline_train.command_sweep import run
+        else:
+            from edgeline_train.command_train import run
+    return run(model, args)
 
 
 def _print_models(as_json: bool) -> None:

@@ -31,9 +31,8 @@ def run(model: Model, args: argparse.Namespace) -> None:
     dataset = dataset_from_name(args.dataset or default_dataset(model.name, args.recipe))
     recipe = _recipe(model, args, dataset.name)
     device = own_device(choose_device(args.device))
-    preprocessing = preprocessing_for(dataset, model.input_shape)
-    if not recipe.standardise:
-        preprocessing = dataclasses.replace(preprocessing, mean=(0.0,), std=(1.0,))
+    standardisation = None if recipe.standardise else (0.0, 1.0)
+    preprocessing = preprocessing_for(dataset, model.input_shape, model.pad, standardisation)
     epochs = args.epochs or recipe.epochs[dataset.name]
     settings = Run(
         model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device, args.patience

@@ -23,6 +23,7 @@ from edgeline_train.data.idx import Split, split_from_files
 
 DEFAULT_DATASET = "mnist-10k"
 DEFAULT_ROOT = Path("data")
+IMAGE_SIZE = (28, 28)  # of every data set in the table
 _EMBEDDED = Path(__file__).parent / "mnist-10k"
 _DOWNLOAD_TIMEOUT_S = 30.0
 
@@ -93,7 +94,7 @@ def preprocessing_for(
     size = (input_shape[1] - 2 * rows, input_shape[2] - 2 * columns)
     mean, std = standardisation or (dataset.mean, dataset.std)
     return Preprocessing(
-        resize=None if size == (28, 28) else size, scale=1 / 255, mean=(mean,), std=(std,), pad=pad
+        resize=None if size == IMAGE_SIZE else size, scale=1 / 255, mean=(mean,), std=(std,), pad=pad
     )
 
 
@@ -115,7 +116,13 @@ def load_split(dataset: Dataset, split: str, root: Path | None = None, named: bo
     images, labels = (_file(folder, f"{stem}-{part}-ubyte") for part in ("images-idx3", "labels-idx1"))
     assert images is not None
     assert labels is not None
-    return split_from_files(images, labels, split, len(dataset.labels))
+    result = split_from_files(images, labels, split, len(dataset.labels))
+    if result.images.shape[1:] != IMAGE_SIZE:
+        raise InputError(
+            f"{images} holds images of {' x '.join(map(str, result.images.shape[1:]))} pixels, expected "
+            f"{' x '.join(map(str, IMAGE_SIZE))}: is it {dataset.name}?"
+        )
+    return result
 
 
 def find_files(dataset: Dataset, root: Path | None = None, named: bool = False) -> Path | None:
