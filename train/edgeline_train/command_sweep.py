@@ -88,9 +88,7 @@ def _parse(text: str) -> tuple[str, list[str]]:
     return option, values
 
 
-def _command(
-    model: str, dataset: str, args: argparse.Namespace, option: str, value: str, folder: Path
-) -> list[str]:
+def _command(model: str, dataset: str, args: argparse.Namespace, option: str, value: str, folder: Path) -> list[str]:
     command = [sys.executable, "-m", "edgeline_train", model, "--dataset", dataset, "--recipe", args.recipe]
     for key in _PASSED:
         given = getattr(args, key)

@@ -14,16 +14,22 @@ from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline_train.augment import check_augmentations
 from edgeline_train.checkpoint import Checkpoints
+from edgeline_train.confusion import print_confusion
+from edgeline_train.curve import plot_curve
 from edgeline_train.data import Split
 from edgeline_train.data.datasets import Dataset, dataset_from_name, load_split, preprocessing_for
+from edgeline_train.data.pixels import input_from_pixels
 from edgeline_train.history import history_path, write_history
+from edgeline_train.live import LiveObserver
 from edgeline_train.loop import Result, Run, choose_device, train
+from edgeline_train.machine import machine_record
 from edgeline_train.models import Model
 from edgeline_train.models.weights import WeightsInfo, info_from_weights, weights_file_name, write_weights
-from edgeline_train.observer import Observers
-from edgeline_train.progress import ProgressPrinter
+from edgeline_train.observer import Observer, Observers
 from edgeline_train.recipes import Recipe, default_dataset, recipe_for
 from edgeline_train.team import joined_team, leads, own_device, restarted, team_size
+
+_TENSORBOARD_SAMPLES = 4
 
 
 def run(model: Model, args: argparse.Namespace) -> None:
@@ -44,7 +50,7 @@ def run(model: Model, args: argparse.Namespace) -> None:
         return _print_result(path, _finished(path, settings), args.json)
     if leads():
         _announce(path, checkpoints, resume)
-    splits = [load_split(dataset, part, args.data_root) for part in ("train", "test")]
+    splits = load_split(dataset, "train", args.data_root), load_split(dataset, "test", args.data_root)
     if leads():
         args.weights.mkdir(parents=True, exist_ok=True)
         several = f" in each of {team_size()} processes" if team_size() > 1 else ""
@@ -53,22 +59,31 @@ def run(model: Model, args: argparse.Namespace) -> None:
             f"{epochs} epoch{'s' if epochs > 1 else ''} of batch {recipe.batch_size} on {device}{several}"
         )
     started = time.perf_counter()
-    result = _train(settings, splits, checkpoints, resume, args)
+    result = _train(settings, splits, dataset, checkpoints, resume, args)
     if result is None:
         return None
     info = _info(settings, result, dataset)
-    write_history(history_path(path), info, result.history)
+    matrix = result.evaluation.confusion.tolist()
+    write_history(history_path(path), info, machine_record(device, team_size()), result.history, matrix)
+    picture = path.with_suffix(".curve.png")
+    plot_curve(result.history, picture, f"{model.name} on {dataset.name}, recipe {recipe.name}, seed {args.seed}")
     write_weights(path, result.state, info)
     checkpoints.remove()
-    note(f"trained in {time.perf_counter() - started:.0f} s")
+    print_confusion(matrix, dataset.labels)
+    note(f"trained in {time.perf_counter() - started:.0f} s; {picture.name} and {history_path(path).name} say how")
     return _print_result(path, info, args.json)
 
 
 def _train(
-    settings: Run, splits: list[Split], checkpoints: Checkpoints, resume: bool, args: argparse.Namespace
+    settings: Run,
+    splits: tuple[Split, Split],
+    dataset: Dataset,
+    checkpoints: Checkpoints,
+    resume: bool,
+    args: argparse.Namespace,
 ) -> Result | None:
     """Train, in a team where torchrun made one; return the result in the lead only."""
-    with joined_team(settings.device) as team, _told(settings, splits[1], args) as observers:
+    with joined_team(settings.device) as team, _told(settings, splits[1], dataset, args) as observers:
         try:
             result = train(settings, *splits, observers, checkpoints, resume, team)
         except KeyboardInterrupt:
@@ -79,13 +94,34 @@ def _train(
 
 
 @contextlib.contextmanager
-def _told(settings: Run, test_split: Split, args: argparse.Namespace) -> Iterator[Observers]:
+def _told(settings: Run, test_split: Split, dataset: Dataset, args: argparse.Namespace) -> Iterator[Observers]:
     """Give those who are told of the run: none but in the lead."""
-    if not leads():
-        yield Observers()
-        return
-    with ProgressPrinter() as progress:
-        yield Observers(progress)
+    told: list[Observer] = []
+    if leads() and args.tensorboard is not None:
+        told.append(_tensorboard(settings, test_split, dataset, args.tensorboard))
+    with contextlib.ExitStack() as stack:
+        if leads():
+            told.append(stack.enter_context(LiveObserver()))
+        observers = Observers(*told)
+        stack.callback(observers.close)
+        yield observers
+
+
+def _tensorboard(settings: Run, test_split: Split, dataset: Dataset, folder: Path) -> Observer:
+    """Write below `folder`, with the first test image of each of four classes as samples."""
+    from edgeline_train.tensorboard import TensorBoardObserver
+
+    own = folder / Path(weights_file_name(settings.model.name, settings.dataset, settings.recipe.name)).stem
+    note(f"TensorBoard's files: {own} (look at them with: tensorboard --logdir {folder})")
+    classes = range(min(_TENSORBOARD_SAMPLES, len(dataset.labels)))
+    chosen = [int((test_split.labels == label).argmax()) for label in classes]
+    return TensorBoardObserver(
+        own,
+        test_split.images[chosen],
+        [dataset.labels[label] for label in classes],
+        lambda pixels: input_from_pixels(pixels, settings.preprocessing),
+        settings.device,
+    )
 
 
 def _announce(path: Path, checkpoints: Checkpoints, resume: bool) -> None:

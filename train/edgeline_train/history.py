@@ -17,17 +17,23 @@ from edgeline.files import write_atomically
 from edgeline_train.models.weights import WeightsInfo
 
 # History of the file's schema:
-# 1  2026-11  the first: {schema_version, run: the weights' metadata, epochs: [one record an epoch]}
+# 1  2026-11  the first: {schema_version, run: the weights' metadata, machine, epochs: [one record an epoch], confusion}
 _SCHEMA_VERSION = 1
 _FIGURES = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "examples_per_s", "time_s")
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the file holds: the metadata of the weights that the run gave, and a record for each epoch."""
+    """What the file holds: the metadata of the weights that the run gave, and a record for each epoch.
+
+    `confusion` counts the test split's examples by true class (row) and prediction, for the kept epoch; `machine` is
+    edgeline_train.machine's record.
+    """
 
     run: Mapping[str, Any]
+    machine: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
+    confusion: Sequence[Sequence[int]]
 
 
 def history_path(weights: Path) -> Path:
@@ -35,14 +41,26 @@ def history_path(weights: Path) -> Path:
     return weights.with_suffix(".history.json")
 
 
-def write_history(path: Path, info: WeightsInfo, epochs: Sequence[dict[str, Any]]) -> None:
+def write_history(
+    path: Path,
+    info: WeightsInfo,
+    machine: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+    confusion: Sequence[Sequence[int]],
+) -> None:
     """Write it whole or not at all. Raises OSError.
 
     An epoch's record holds `epoch`, `train_loss` and `train_accuracy` (means over its steps, as the network stood at
     each), `test_loss`, `test_accuracy`, `examples_per_s` of its steps and `time_s` with its evaluation.
     """
-    record = {"schema_version": _SCHEMA_VERSION, "run": asdict(info), "epochs": list(epochs)}
-    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+    record = {
+        "schema_version": _SCHEMA_VERSION,
+        "run": asdict(info),
+        "machine": dict(machine),
+        "epochs": list(epochs),
+        "confusion": [list(row) for row in confusion],
+    }
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
 
 
 def read_history(path: Path) -> History:
@@ -58,12 +76,12 @@ def read_history(path: Path) -> History:
         raise InputError(f"{path} is no history of a training run: it has no schema_version")
     if version != _SCHEMA_VERSION:
         raise InputError(f"{path} is a history of version {version}, expected {_SCHEMA_VERSION}; train again")
-    run, epochs = record.get("run"), record.get("epochs")
-    if not (isinstance(run, dict) and isinstance(epochs, list)):
-        raise InputError(f"{path} is damaged: it lacks run or epochs; train again with train-model")
+    run, machine, epochs, confusion = (record.get(key) for key in ("run", "machine", "epochs", "confusion"))
+    if not (isinstance(run, dict) and isinstance(machine, dict) and isinstance(epochs, list) and confusion):
+        raise InputError(f"{path} is damaged: it lacks run, machine, epochs or confusion; train again with train-model")
     for number, epoch in enumerate(epochs, 1):
         for figure in _FIGURES:
             value = epoch.get(figure) if isinstance(epoch, dict) else None
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise InputError(f"{path} is damaged: {figure} of its record {number} is no number; train again")
-    return History(run, epochs)
+    return History(run, machine, epochs, confusion)

@@ -93,6 +93,9 @@ class LiveObserver:
         finally:
             self._live.stop()
 
+    def on_start(self, done_steps: int) -> None:
+        """Nothing is known yet that could be shown."""
+
     def on_step(self, step: Step) -> None:
         """Move the bars; in a log, print a line each ten seconds."""
         now = self._clock()
@@ -134,7 +137,9 @@ class LiveObserver:
         if not self._epochs:
             return Group()
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="")
-        figures = {heading: cell for heading, cell in _FIGURES.items() if self._console.width >= _WIDE or heading in _FEW}
+        figures = {
+            heading: cell for heading, cell in _FIGURES.items() if self._console.width >= _WIDE or heading in _FEW
+        }
         for heading in figures:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column()

@@ -21,7 +21,7 @@ from edgeline_train.checkpoint import Checkpoint, Checkpoints
 from edgeline_train.data import Split
 from edgeline_train.evaluation import Evaluation, autocast, evaluate, tensors_from_split
 from edgeline_train.models import Model
-from edgeline_train.observer import Epoch, Observer, Step
+from edgeline_train.observer import REPORT_STEPS, Epoch, Observer, Step
 from edgeline_train.optimisation import initialise, make_optimizer, make_scheduler
 from edgeline_train.recipes import Recipe
 from edgeline_train.team import ALONE, Team
@@ -109,6 +109,7 @@ def train(
         optimizer.load_state_dict(dict(saved.optimizer))
         scheduler.load_state_dict(dict(saved.scheduler))
         first, history, best = saved.epoch, saved.history, dict(saved.best)
+    observer.on_start(first * steps)
     trainer = _Trainer(run, network, team.wrap(network), optimizer, scheduler, observer, team)
     for epoch in range(first + 1, run.epochs + 1):
         if run.patience is not None and epoch - 1 - best["epoch"] >= run.patience:
@@ -169,12 +170,12 @@ class _Trainer:
             rate = float(self.scheduler.get_last_lr()[0])
             sums[done] = self._step(inputs, target, size)
             done, seen, now = done + 1, seen + size, time.perf_counter()
-            if now - reported > _REPORT_INTERVAL_S and done < steps:
+            global_step = (epoch - 1) * steps + done
+            if (now - reported > _REPORT_INTERVAL_S or global_step % REPORT_STEPS == 0) and done < steps:
                 reported = now
                 mean, accuracy = self._means(epoch, sums[:done], seen, team.size)
                 self.observer.on_step(
-                    Step(epoch, run.epochs, done, steps, (epoch - 1) * steps + done, mean, accuracy,
-                         seen / (now - started), rate)
+                    Step(epoch, run.epochs, done, steps, global_step, mean, accuracy, seen / (now - started), rate)
                 )  # fmt: skip
         team.sum_(sums)
         mean, accuracy = self._means(epoch, sums, seen, 1)

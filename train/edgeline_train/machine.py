@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
-from edgeline_train.team import Team
 
-
-def machine_record(device: str, team: Team) -> dict[str, Any]:
+def machine_record(device: str, processes: int) -> dict[str, Any]:
     """Return the processor, the threads and processes, torch's version, and the peak of this process's memory."""
     record = {
         "cpu": _cpu(),
         "threads": torch.get_num_threads(),
-        "processes": team.size,
+        "processes": processes,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "torch": torch.__version__,
         "peak_memory_bytes": _peak_memory_bytes(),

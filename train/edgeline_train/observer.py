@@ -7,6 +7,10 @@ from typing import Protocol
 
 from torch import nn
 
+REPORT_STEPS = (
+    100  # each hundredth step of a run is told, whatever the time: curves of two runs then have the same steps
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -48,8 +52,11 @@ class Epoch:
 class Observer(Protocol):
     """What is told. It is called in the training loop: what takes long there slows training."""
 
+    def on_start(self, done_steps: int) -> None:
+        """Hear that the run begins, or goes on after so many optimiser steps."""
+
     def on_step(self, step: Step) -> None:
-        """Hear of a step; not of every one."""
+        """Hear of a step; not of every one, but of each hundredth of the run."""
 
     def on_epoch(self, epoch: Epoch, epochs: int, network: nn.Module) -> None:
         """Hear of an epoch's end; `network` is in eval mode and must be left as it is."""
@@ -63,6 +70,11 @@ class Observers:
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
+
+    def on_start(self, done_steps: int) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.on_start(done_steps)
 
     def on_step(self, step: Step) -> None:
         """Tell all."""

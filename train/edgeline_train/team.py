@@ -72,12 +72,12 @@ def team_size() -> int:
 
 
 def leads() -> bool:
-    """Return whether this process leads, before the team has met: what is printed by all would be printed `size` times."""
+    """Return whether this process leads; known before the team has met."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def restarted() -> bool:
-    """Return whether torchrun has restarted the processes after one was lost: training then goes on from a checkpoint."""
+    """Return whether torchrun has started the processes again after one was lost."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 

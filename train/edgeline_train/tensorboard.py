@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from edgeline.errors import MissingCapabilityError
 from edgeline_train.activations import feature_maps, tile
-from edgeline_train.observer import Epoch, Step
+from edgeline_train.observer import REPORT_STEPS, Epoch, Step
 
-_INTERVAL_STEPS = 100
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 _PICTURE_PIXELS = 400  # an activation grid is enlarged to about this: the browser would blur it
 
 
@@ -26,8 +28,8 @@ class TensorBoardObserver:
     """An Observer that writes event files into `folder`. Look at them with `tensorboard --logdir folder`.
 
     `sample_images` is uint8 [k, H, W], `sample_labels` their classes' names; `to_input` makes the network's input of
-    them (a uint8 tensor [k, H, W] on `device`). `resume_step` is the optimiser step that a resumed run goes on from:
-    what an earlier process wrote after it is hidden, and all that it wrote when a run starts anew (None).
+    them (a uint8 tensor [k, H, W] on `device`). What an earlier process wrote after the checkpoint that a resumed run
+    goes on from is hidden, and all that it wrote when a run starts anew.
     """
 
     def __init__(
@@ -37,30 +39,34 @@ class TensorBoardObserver:
         sample_labels: Sequence[str],
         to_input: Callable[[Tensor], Tensor],
         device: str,
-        resume_step: int | None = None,
     ) -> None:
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            import torch.utils.tensorboard
         except ImportError as error:
             raise MissingCapabilityError(
                 f"TensorBoard's files need the package tensorboard ({error}): pip install 'edgeline[train]'"
             ) from None
-        # Hidden is what has the purge step or a later one: the checkpoint's own step is kept.
-        self._writer = SummaryWriter(str(folder), purge_step=0 if resume_step is None else resume_step + 1)
-        self._written = (resume_step or 0) // _INTERVAL_STEPS
+        self._folder = folder
+        self._sample_images = sample_images
         self._names = [f"{i}-{name}" for i, name in enumerate(sample_labels)]
         self._images = torch.from_numpy(sample_images.copy()).to(device)
         self._to_input = to_input
-        if resume_step is None:
-            for name, image in zip(self._names, sample_images, strict=True):
+        self._writer: SummaryWriter | None = None
+
+    def on_start(self, done_steps: int) -> None:
+        """Open the files; write the sample images unless the run goes on."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Hidden is what has the purge step or a later one: the checkpoint's own step is kept.
+        self._writer = SummaryWriter(str(self._folder), purge_step=done_steps + 1 if done_steps else 0)
+        if not done_steps:
+            for name, image in zip(self._names, self._sample_images, strict=True):
                 self._picture(f"samples/{name}", image / np.float32(255), 0)
 
     def on_step(self, step: Step) -> None:
-        """Write the step's scalars if it is the hundredth, or the first that is heard of after it."""
-        hundreds = step.global_step // _INTERVAL_STEPS
-        if hundreds == self._written:
+        """Write each hundredth step's scalars."""
+        if step.global_step % REPORT_STEPS:
             return
-        self._written = hundreds
         self._scalar("loss/train", step.loss, step.global_step)
         self._scalar("learning_rate", step.lr, step.global_step)
         self._scalar("examples_per_s", step.examples_per_s, step.global_step)
@@ -72,11 +78,13 @@ class TensorBoardObserver:
         self._scalar("accuracy/train", epoch.train_accuracy, epoch.global_step)
         if self._names:
             self._activations(network, epoch.global_step)
-        self._writer.flush()  # whoever looks on sees the epoch at once
+        if self._writer is not None:
+            self._writer.flush()  # whoever looks on sees the epoch at once
 
     def close(self) -> None:
         """Write what is left; a second call does nothing."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _activations(self, network: nn.Module, step: int) -> None:
         for number, layer in enumerate(feature_maps(network, self._to_input(self._images)), 1):
@@ -88,7 +96,9 @@ class TensorBoardObserver:
     def _picture(self, tag: str, picture: npt.NDArray[np.float32], step: int) -> None:
         factor = max(1, round(_PICTURE_PIXELS / max(picture.shape)))
         enlarged = picture.repeat(factor, 0).repeat(factor, 1)
-        self._writer.add_image(tag, enlarged, step, dataformats="HW")
+        if self._writer is not None:
+            self._writer.add_image(tag, enlarged, step, dataformats="HW")
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
-        self._writer.add_scalar(tag, value, step)
+        if self._writer is not None:
+            self._writer.add_scalar(tag, value, step)

@@ -93,9 +93,7 @@ def preprocessing_for(
     rows, columns = pad or (0, 0)
     size = (input_shape[1] - 2 * rows, input_shape[2] - 2 * columns)
     mean, std = standardisation or (dataset.mean, dataset.std)
-    return Preprocessing(
-        resize=None if size == IMAGE_SIZE else size, scale=1 / 255, mean=(mean,), std=(std,), pad=pad
-    )
+    return Preprocessing(resize=None if size == IMAGE_SIZE else size, scale=1 / 255, mean=(mean,), std=(std,), pad=pad)
 
 
 def load_split(dataset: Dataset, split: str, root: Path | None = None, named: bool = False) -> Split:
