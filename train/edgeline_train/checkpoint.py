@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: the last one beside the weights, written whole after each epoch, removed at the end.
+"""The checkpoints of a training run: the last one beside the weights, whole after each epoch, removed at the end.
 
 With `keep`, every epoch's stays as well. They hold tensors, numbers and strings only, so that
 torch.load(weights_only=True) reads them. No random state is kept: each epoch seeds itself from (seed, epoch), which is

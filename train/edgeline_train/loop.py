@@ -184,7 +184,7 @@ class _Trainer:
         return mean, accuracy, per_s
 
     def _step(self, inputs: Tensor, target: Tensor, size: int) -> Tensor:
-        """Make one optimiser step on this process's share of a batch of `size`; return (loss, right), summed over it."""
+        """Make an optimiser step on this process's share of a batch of `size`; return (loss, right), summed over it."""
         recipe = self.run.recipe
         with autocast(self.run.device, recipe.bf16):
             logits = self.wrapped(inputs)

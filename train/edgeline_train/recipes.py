@@ -60,7 +60,7 @@ _LENET5 = (
     ),
     Recipe(
         name="published",
-        source="a published LeNet-5 exercise: standardised MNIST, Adam at 1e-3 for 10 epochs; it states no batch, no result",
+        source="a published LeNet-5 exercise: standardised MNIST, Adam at 1e-3, 10 epochs; it states no batch and no result",
         epochs={"mnist": 10, "mnist-10k": 10},
         batch_size=64,
         optimizer="adam",
@@ -90,7 +90,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         ),
         Recipe(
             name="d2l",
-            source="Zhang et al., Dive into Deep Learning, 7.6: train loss 0.467, train accuracy 0.825, test accuracy 0.821",
+            source="Zhang et al., Dive into Deep Learning, 7.6: loss 0.467, train accuracy 0.825, test accuracy 0.821",
             epochs={"fashion-mnist": 10},
             batch_size=256,
             optimizer="sgd",
@@ -193,7 +193,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         ),
         Recipe(
             name="d2l",
-            source="Zhang et al., Dive into Deep Learning, 8.1: test accuracy near 0.88 after 5 epochs of the book's 10",
+            source="Zhang et al., Dive into Deep Learning, 8.1, for 5 epochs; the book ends near a test accuracy of 0.88",
             epochs={"fashion-mnist": 5},
             batch_size=128,
             optimizer="sgd",
