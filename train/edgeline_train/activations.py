@@ -176,9 +176,9 @@ def tile(maps: npt.NDArray[np.float32], gap: float = math.nan) -> npt.NDArray[np
 
 
 def _columns(count: int) -> int:
-    """Return how many stand in a row: the divisor next above the root if the rows then come out even, else the root."""
+    """Return how many stand in a row: as many as in a square, or somewhat more where that leaves no place empty."""
     root = math.ceil(math.sqrt(count))
-    return next((c for c in range(root, math.ceil(1.6 * root) + 1) if count % c == 0), root)
+    return next((c for c in range(root, int(1.5 * root) + 1) if count % c == 0), root)
 
 
 def _plain(name: str) -> str:

@@ -43,9 +43,13 @@ def confusion_table(matrix: npt.ArrayLike, label_names: Sequence[str], width: in
     """
     counts = np.asarray(matrix, np.int64)
     widths = _widths(counts, label_names, width, marked)
-    table = _long_table(counts, label_names) if widths is None else _table(counts, label_names, widths, marked)
+    heading = "true classes (rows) by prediction (columns); recall and precision in %"
+    if widths is None:
+        heading, table = "classes", _long_table(counts, label_names)
+    else:
+        table = _table(counts, label_names, widths, marked)
     words = most_confused(counts, label_names) or ["no example was taken for another class's"]
-    return Group(table, "", *(Text(line) for line in words))
+    return Group(Text(heading), table, "", *(Text(line) for line in words))
 
 
 def most_confused(matrix: npt.ArrayLike, label_names: Sequence[str], count: int = 3) -> list[str]:
@@ -73,18 +77,16 @@ def _widths(counts: Matrix, names: Sequence[str], width: int, marked: bool) -> l
 
 def _table(counts: Matrix, names: Sequence[str], widths: Sequence[int], marked: bool) -> Table:
     table = Table(
-        box=box.SIMPLE_HEAD, padding=0, show_edge=False, show_footer=True, header_style="", footer_style="dim",
-        title="true class (rows) by prediction (columns); recall and precision in %", title_justify="left",
-        title_style="",
-    )  # fmt: skip
+        box=box.SIMPLE_HEAD, padding=0, show_edge=False, show_footer=True, header_style="", footer_style="dim"
+    )
     recall, precision = _shares(counts, 1), _shares(counts, 0)
     table.add_column("", footer="precision", no_wrap=True)
     for name, share, width in zip(names, precision, widths, strict=True):
-        table.add_column(name[:width], footer=share, justify="right", no_wrap=True, min_width=width)
+        table.add_column(Text(name[:width]), footer=share, justify="right", no_wrap=True, min_width=width)
     table.add_column("recall", justify="right", style="dim", no_wrap=True)
     for row, name in enumerate(names):
         cells = [_cell(int(number), row == column, marked) for column, number in enumerate(counts[row])]
-        table.add_row(name, *cells, recall[row])
+        table.add_row(Text(name), *cells, recall[row])
     return table
 
 
@@ -106,7 +108,7 @@ def _long_table(counts: Matrix, names: Sequence[str]) -> Table:
     for row, name in enumerate(names):
         taken = int(wrong[row].argmax())
         worst = f"{names[taken]} ({wrong[row, taken]})" if wrong[row, taken] else ""
-        table.add_row(name, str(counts[row].sum()), recall[row], precision[row], worst)
+        table.add_row(Text(name), str(counts[row].sum()), recall[row], precision[row], Text(worst))
     return table
 
 

@@ -137,10 +137,8 @@ class LiveObserver:
         if not self._epochs:
             return Group()
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="")
-        figures = {
-            heading: cell for heading, cell in _FIGURES.items() if self._console.width >= _WIDE or heading in _FEW
-        }
-        for heading in figures:
+        headings = _FIGURES if self._console.width >= _WIDE else _FEW
+        for heading in headings:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column()
         best = kept_epoch([asdict(epoch) for epoch in self._epochs])["epoch"]
@@ -148,7 +146,7 @@ class LiveObserver:
         earlier = [epoch for epoch in self._epochs if epoch.epoch == best and epoch not in last]
         for epoch in (*earlier, *last):
             mark, style = ("best", "bold green") if epoch.epoch == best else ("", "")
-            cells = (cell(epoch) for cell in figures.values())
+            cells = (_FIGURES[heading](epoch) for heading in headings)
             table.add_row(*cells, mark, style=style, end_section=epoch in earlier)
         return table
 
