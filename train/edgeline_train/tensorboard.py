@@ -91,7 +91,7 @@ class TensorBoardObserver:
             low, high = float(layer.maps.min()), float(layer.maps.max())
             maps = (layer.maps - low) / ((high - low) or 1.0)  # one scale for all samples
             for name, one in zip(self._names, maps.numpy(), strict=True):
-                self._picture(f"activations/{number}-{layer.name}/{name}", tile(one, gap=1.0), step)
+                self._picture(f"activations/{number}-{layer.name}/{name}", tile(one, gap=0.5), step)
 
     def _picture(self, tag: str, picture: npt.NDArray[np.float32], step: int) -> None:
         factor = max(1, round(_PICTURE_PIXELS / max(picture.shape)))
