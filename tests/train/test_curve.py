@@ -53,12 +53,17 @@ def test_no_epochs_and_other_suffixes_are_refused(tmp_path):
         plot_curve(EPOCHS, tmp_path / "curve.pdf", "")
 
 
+MACHINE = {"cpu": "a processor", "threads": 2, "peak_memory_bytes": 1000}
+
+
 def test_a_history_round_trips(tmp_path):
     path = history_path(tmp_path / "w.safetensors")
-    write_history(path, INFO, EPOCHS)
+    write_history(path, INFO, MACHINE, EPOCHS, [[2, 1], [0, 3]])
     history = read_history(path)
     assert history.epochs == EPOCHS
     assert history.run["model"] == "lenet"
+    assert history.machine == MACHINE
+    assert history.confusion == [[2, 1], [0, 3]]
 
 
 def change(path, **changes):
@@ -73,7 +78,7 @@ def change(path, **changes):
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "is damaged .*train again"),
         (lambda path: path.write_text("[1]"), "no history of a training run"),
         (lambda path: change(path, schema_version=99), r"version 99, expected \d"),
-        (lambda path: change(path, epochs={}), "lacks run or epochs"),
+        (lambda path: change(path, epochs={}), "lacks run, machine, epochs or confusion"),
         (lambda path: change(path, epochs=[record(1), {**record(2), "test_loss": "low"}]), "test_loss of its record 2"),
         (lambda path: change(path, epochs=[3]), "epoch of its record 1"),
     ],
@@ -81,7 +86,7 @@ def change(path, **changes):
 )
 def test_a_damaged_history_is_refused_in_one_line(damage, message, tmp_path):
     path = tmp_path / "w.history.json"
-    write_history(path, INFO, EPOCHS)
+    write_history(path, INFO, MACHINE, EPOCHS, [[2, 1], [0, 3]])
     damage(path)
     with pytest.raises(InputError, match=message) as error:
         read_history(path)

@@ -17,16 +17,6 @@ _LOG_WIDTH = 120  # of a log, where nobody says how wide it is
 Matrix = npt.NDArray[np.int64]
 
 
-def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, classes: int) -> Matrix:
-    """Count, int64 [classes, classes], how often a true class (row) was taken for a class (column).
-
-    `labels` and `predictions` are whole numbers [N] from 0 to classes - 1.
-    """
-    pairs = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
-    counts = np.bincount(pairs, minlength=classes * classes)
-    return np.asarray(counts, np.int64).reshape(classes, classes)
-
-
 def print_confusion(matrix: npt.ArrayLike, label_names: Sequence[str], console: Console | None = None) -> None:
     """Print the table and the most frequent confusions on stderr: as wide as the terminal, or plain in a log."""
     if console is None:
