@@ -16,6 +16,7 @@ same scales serve an fp16 graph. The operators and attributes are those of ONNX 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ from edgeline_export.graph import attributes_of, clean_graph, consumers_of, inpu
 
 LAYOUTS = ("fused", "integer")
 _MATRIX_OPERATORS = ("Conv", "Gemm", "MatMul")
-# Operators that compute on int8 in ONNX Runtime and in the C library; what they read and write is quantised.
+# Operators that compute on int8 in ONNX Runtime and in the C library; what they read and write is quantised, where it
+# comes from a Conv, Gemm or MatMul or goes to one through such operators alone.
 _INTEGER_OPERATORS = {
     *_MATRIX_OPERATORS, "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool",
     "Mul", "Relu", "Reshape", "Sigmoid", "Squeeze", "Transpose", "Unsqueeze",
@@ -90,11 +92,35 @@ def quantised_tensors(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(casts.get(name, name) for name in names)
 
 
-def _takes_integers(node: onnx.NodeProto) -> bool:
-    """ONNX Runtime's AveragePool of integers knows no dilations; one with dilations stays float."""
+def _takes_integers(node: onnx.NodeProto, weights: Collection[str]) -> bool:
+    """Whether ONNX Runtime has a kernel of integers for a node.
+
+    Its AveragePool of integers knows no dilations, and its Add and Mul take two activations: a coefficient or a bias
+    would have to be quantised for it, and its rounding be paid for.
+    """
     if node.op_type == "AveragePool" and any(step != 1 for step in attributes_of(node).get("dilations", ())):
         return False
+    if node.op_type in ("Add", "Mul") and any(name in weights for name in node.input):
+        return False
     return node.op_type in _INTEGER_OPERATORS
+
+
+def _integer_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Return what runs in integers, by first output: matrix products, and what integers reach from there.
+
+    An operator between float ones alone stays float: integers would cost it a conversion each way, and precision.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    able = {node.output[0]: node for node in graph.node if _takes_integers(node, weights)}
+    reached = {name for name, node in able.items() if node.op_type in _MATRIX_OPERATORS}
+    waiting = list(reached)
+    while waiting:
+        node = able[waiting.pop()]
+        beside = [name for name in node.input if name in able]
+        beside += [reader.output[0] for reader in consumers_of(graph, node.output[0]) if reader.output[0] in able]
+        waiting += [name for name in dict.fromkeys(beside) if name not in reached]
+        reached.update(beside)
+    return reached
 
 
 def scale_for(magnitude: npt.NDArray[np.float64] | float, levels: int) -> npt.NDArray[np.float32]:
@@ -120,6 +146,7 @@ class _Editor:
         self._producers = {name: node for node in graph.node for name in node.output}
         self._outputs = {value.name for value in graph.output}
         self._parameters: dict[str, _Parameters] = {}
+        self._integers = _integer_nodes(graph) if self._integer else set()
 
     def quantise(self) -> None:
         matrix_nodes = quantisable_nodes(self._graph)
@@ -149,9 +176,9 @@ class _Editor:
         producer, readers = self._producers.get(name), consumers_of(self._graph, name)
         if not readers:
             return False
-        if not any(_takes_integers(reader) for reader in readers):
+        if not any(reader.output[0] in self._integers for reader in readers):
             # For a float operator: an integer operator's dequantised output, or the sums of a Gemm as they are.
-            return producer is not None and producer.op_type not in ("Gemm", "MatMul") and _takes_integers(producer)
+            return producer is not None and producer.op_type not in ("Gemm", "MatMul") and producer.output[0] in self._integers
         return not (
             producer is not None
             and producer.op_type in (*_MATRIX_OPERATORS, "Add")

@@ -29,6 +29,7 @@ def lines_of_artefact(artefact: Artefact) -> Lines:
         ("model", _model_text(manifest)),
         ("form", f"{manifest.format}, {manifest.precision}, {manifest.build}, created {manifest.created}"),
         ("input", "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs)),
+        *_pixels_lines(manifest),
         ("output", "; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs)),
         ("batch", f"{', '.join(map(str, sorted(set(astuple(manifest.batch)))))} verified"),
         ("accuracy", _accuracy_text(check)),
@@ -97,6 +98,17 @@ def _model_text(manifest: Manifest) -> str:
     if manifest.source["kind"] == "model":
         return f"{manifest.name}, trained on {manifest.dataset}"
     return f"{manifest.name}, from {manifest.source.get('factory') or 'an .onnx file'}"
+
+
+def _pixels_lines(manifest: Manifest) -> Lines:
+    """Say what images a network takes whose input is larger than they are."""
+    preprocessing = manifest.preprocessing
+    if preprocessing is None or preprocessing.pad is None:
+        return []
+    (rows, columns), (height, width) = preprocessing.pad, manifest.inputs[0].shape[2:]
+    size = "any size, resized to " if preprocessing.resize else ""
+    text = f"{size}{height - 2 * rows} x {width - 2 * columns}, with {rows} rows and {columns} columns of black"
+    return [("pixels", f"{text} added on each side")]
 
 
 def _precision_text(coverage: Mapping[str, Any]) -> str:

@@ -294,7 +294,7 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(weights_folder, command, monkeypat
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "name what to export: lenet, alexnet, an .onnx file, or package.module:factory"),
+        ([], "alexnet, alexnet-28, an .onnx file, or package.module:factory"),
         (["lennet"], "unknown model 'lennet' (did you mean lenet"),
         (["lenet"], "there are no weights of 'lenet' in weights; make them with: train-model lenet"),
         (["lenet", "--dataset", "mnist"], "make them with: train-model lenet --dataset mnist"),

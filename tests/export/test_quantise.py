@@ -284,11 +284,14 @@ def test_the_sums_of_a_last_gemm_leave_as_floats():
     assert quantised_tensors(made) == {"x"}
 
 
-def between_relus(operator, constant=None, **attributes):
-    """x [n, 1, 4, 4] -> Relu -> operator -> Relu"""
+def between_relus(operator, constant=None, twice=False, **attributes):
+    """x [n, 1, 4, 4] -> Conv -> Relu -> operator -> Relu"""
     constants = [] if constant is None else [numpy_helper.from_array(np.array(constant), "constant")]
-    nodes = [helper.make_node("Relu", ["x"], ["before"]),
-             helper.make_node(operator, ["before", *(t.name for t in constants)], ["after"], **attributes),
+    read = ["before"] * (2 if twice else 1) + [tensor.name for tensor in constants]
+    constants.append(numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w"))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]),
+             helper.make_node("Relu", ["c"], ["before"]),
+             helper.make_node(operator, read, ["after"], **attributes),
              helper.make_node("Relu", ["after"], ["y"])]  # fmt: skip
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 4, 4])],
@@ -310,9 +313,9 @@ def between_relus(operator, constant=None, **attributes):
         (between_relus("GlobalAveragePool"), False),
         (between_relus("LeakyRelu"), False),
         (between_relus("Sigmoid"), False),
-        (between_relus("Mul", np.float32(0.5)), False),
+        (between_relus("Mul", twice=True), False),
     ],
-    ids=lambda value: value.graph.node[1].op_type if isinstance(value, onnx.ModelProto) else str(value),
+    ids=lambda value: value.graph.node[2].op_type if isinstance(value, onnx.ModelProto) else str(value),
 )
 def test_operators_that_move_numbers_alone_keep_their_inputs_scale(model, keeps):
     """What calibration saw of the output, 1.0, is another range: only what computes is given it."""
@@ -321,6 +324,35 @@ def test_operators_that_move_numbers_alone_keep_their_inputs_scale(model, keeps)
     assert initializer(made, "before_scale") == scale_for(4.0, 127)
     assert initializer(made, "after_scale") == (scale_for(4.0, 127) if keeps else scale_for(1.0, 255))
     assert initializer(made, "after_zero_point") == (128 if keeps else 0)
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_a_coefficient_or_a_bias_of_each_map_stays_float(operator):
+    """ONNX Runtime adds and multiplies integers of two activations: a constant would have to be rounded for it."""
+    ranges = {"before": ActivationRange(4.0, False), "after": ActivationRange(4.0, False)}
+    made = quantised(clean_graph(between_relus(operator, np.float32(0.3))), ranges, "integer")
+    assert quantised_tensors(made) == {"before"}  # what the ReLU on integers gives
+
+
+def test_what_lies_between_float_operators_alone_stays_float():
+    """x -> Conv -> Tanh -> AveragePool -> Tanh -> Flatten -> Gemm: the pool has no integers beside it."""
+    random = np.random.default_rng(8)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]), helper.make_node("Tanh", ["c"], ["t"]),
+             helper.make_node("AveragePool", ["t"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+             helper.make_node("Tanh", ["p"], ["u"]), helper.make_node("Flatten", ["u"], ["f"]),
+             helper.make_node("Gemm", ["f", "v"], ["y"])]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5])],
+        [numpy_helper.from_array(random.standard_normal((3, 2, 1, 1)).astype(np.float32), "w"),
+         numpy_helper.from_array(random.standard_normal((12, 5)).astype(np.float32), "v")],
+    )  # fmt: skip
+    model = clean_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    batch = random.standard_normal((8, 2, 4, 4)).astype(np.float32)
+    made = quantised(model, ranges_of(model, batch), "integer")
+    assert quantised_tensors(made) == {"x", "c", "u", "f"}
+    assert coverage_of(made).macs == {"int8": 1.0}
+    assert np.abs(GraphRunner(made).run(batch) - GraphRunner(model).run(batch)).max() < 0.05
 
 
 # --- what a newcomer's networks had -----------------------------------------------------------------------------------

@@ -76,6 +76,18 @@ def test_a_link_that_leaves_the_folder_is_refused(artefact):
         ({"labels": ["a"]}, "1 labels for 10 outputs"),
         ({"batch": {"min": 1, "opt": 8, "max": 0}}, "expected 1 <= min <= opt <= max"),
         ({"preprocessing": {"resize": None, "scale": 1, "mean": [0], "std": [0]}}, "expected numbers above 0"),
+        *[
+            ({"preprocessing": {"resize": None, "scale": 1, "mean": [0], "std": [1], "pad": pad}}, words)
+            for pad, words in (
+                ([2, -1], r"pad \[2, -1\], expected two whole numbers of at least 0, or null"),
+                ([2.0, 2], r"pad \[2.0, 2\], expected two whole"),
+                ([True, 2], "expected two whole"),
+                ([2], "expected two whole"),
+                (2, "expected two whole"),
+                ("22", "expected two whole"),
+                ([2, 14], r"pad \[2, 14\] leaves no image in an input of \[-1, 1, 28, 28\]"),
+            )
+        ],
     ],
 )
 def test_a_bad_manifest_is_named(artefact, change, words):
@@ -102,3 +114,15 @@ def test_places_that_are_no_artefact(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ArtefactError, match="is a file"):
         open_artefact(tmp_path / "file")
+
+
+def test_a_manifest_without_pad_is_one_that_pads_nothing(artefact):
+    """As they were written before images were padded."""
+    path = artefact / "manifest.json"
+    record = json.loads(path.read_text())
+    assert record["preprocessing"].pop("pad") is None
+    path.write_text(json.dumps(record))
+    assert manifest_from_file(path).preprocessing.pad is None
+    record["preprocessing"]["pad"] = [2, 3]
+    path.write_text(json.dumps(record))
+    assert manifest_from_file(path).preprocessing.pad == (2, 3)

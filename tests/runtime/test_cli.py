@@ -30,6 +30,20 @@ def test_info(exported, command):
     assert json.loads(out)["name"] == "lenet"
 
 
+def test_padded_images(artefact, command, tmp_path, edit_manifest):
+    """A network that says it takes 24 x 24 images with 2 black pixels around them."""
+    preprocessing = {"resize": None, "scale": 1 / 255, "mean": [0.1313], "std": [0.3089], "pad": [2, 2]}
+    edit_manifest(artefact, preprocessing=preprocessing)
+    code, out, _ = command(MAIN, "info", artefact)
+    assert code == 0
+    assert "pixels    24 x 24, with 2 rows and 2 columns of black added on each side" in out.splitlines()
+    code, out, _ = command(MAIN, "run", artefact, write_pgm(tmp_path / "small.pgm", np.zeros((24, 24), np.uint8)))
+    assert code == 0
+    code, out, err = command(MAIN, "run", artefact, write_pgm(tmp_path / "large.pgm", np.zeros((28, 28), np.uint8)))
+    assert (code, out) == (2, "")
+    assert "expected images of 24 x 24 pixels (they are padded to 28 x 28 here), got 28 x 28" in one_line(err)
+
+
 def test_run_prints_label_and_probabilities(exported, command, tmp_path, digits):
     paths = [write_pgm(tmp_path / f"{i}.pgm", digits.images[i]) for i in range(20)]
     code, out, _ = command(MAIN, "run", exported, *paths, "--json", "--top", 2)

@@ -18,10 +18,11 @@ def test_resize_is_torchs_bilinear(size):
     np.testing.assert_allclose(resize_bilinear(planes, size), expected.numpy(), atol=2e-6)
 
 
+@pytest.mark.parametrize("pad", [None, (2, 2), (0, 3)])
 @pytest.mark.parametrize("resize", [None, (224, 224)])
-def test_device_and_training_compute_the_same(resize):
-    preprocessing = Preprocessing(resize, 1 / 255, (0.1313,), (0.3089,))
-    shape = (1, *(resize or (28, 28)))
+def test_device_and_training_compute_the_same(resize, pad):
+    preprocessing = Preprocessing(resize, 1 / 255, (0.1313,), (0.3089,), pad)
+    shape = (1, *(size + 2 * more for size, more in zip(resize or (28, 28), pad or (0, 0), strict=True)))
     trained_on = pixels.input_from_pixels(torch.from_numpy(IMAGES), preprocessing).numpy()
     on_device = input_from_pixels(IMAGES, preprocessing, shape)
     assert on_device.shape == (3, *shape)
@@ -33,6 +34,18 @@ def test_by_hand():
     image = np.array([[[0, 255], [51, 102]]], np.uint8)
     result = input_from_pixels(image, Preprocessing(None, 1 / 255, (0.5,), (0.25,)), (1, 2, 2))
     np.testing.assert_allclose(result[0, 0], [[-2.0, 2.0], [-1.2, -0.4]], rtol=1e-6)
+
+
+def test_padding_is_black_before_it_is_standardised():
+    image = np.full((1, 1, 2), 255, np.uint8)
+    result = input_from_pixels(image, Preprocessing(None, 1 / 255, (0.5,), (0.25,), (1, 2)), (1, 3, 6))
+    np.testing.assert_array_equal(result[0, 0], [[-2] * 6, [-2, -2, 2, 2, -2, -2], [-2] * 6])
+
+
+def test_an_image_that_is_padded_already_is_refused():
+    padded = Preprocessing(None, 1 / 255, (0.0,), (1.0,), (2, 2))
+    with pytest.raises(ShapeError, match=r"expected images of 28 x 28 pixels \(they are padded to 32 x 32 here\), got 32 x 32"):
+        input_from_pixels(np.zeros((1, 32, 32), np.uint8), padded, (1, 32, 32))
 
 
 def test_colour_images_are_moved_to_nchw():

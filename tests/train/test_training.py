@@ -148,7 +148,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_c
 
     monkeypatch.setattr(functional, "cross_entropy", poisoned)
     # The eighth step of all is the third of the second epoch, whenever the loss is looked at.
-    with pytest.raises(GateError, match=r"no longer finite at epoch 2, step 3; the checkpoint of epoch 1 is kept; .*--lr"):
+    with pytest.raises(
+        GateError, match=r"finite at epoch 2, step 3; the checkpoint of epoch 1 is kept; .*--lr"
+    ):
         train(run_of(), splits, tmp_path)
     saved = read_checkpoint(tmp_path / "c.checkpoint.pt", run_of().settings())
     assert saved.epoch == 1
@@ -228,15 +230,21 @@ def test_devices():
         (["lenet", "--lr", "-1"], "--lr must be above 0, got -1.0"),
         (["lenet", "--batch-size", "x"], "invalid int value: 'x'"),
         (["lenet", "--seed", "9" * 30], "expected a whole number from 0 to 2147483647"),
-        (["lenet", "--recipe", "adam"], "recipe 'adam' is one of alexnet, not of lenet, which has best, d2l"),
-        (["lenet", "--recipe", "d2l", "--dataset", "mnist"], "recipe 'd2l' of lenet is made for fashion-mnist, not for"),
+        (["lenet", "--recipe", "adam"], "'adam' is one of alexnet, not of lenet, which has best, d2l"),
+        (
+            ["lenet", "--recipe", "d2l", "--dataset", "mnist"],
+            "recipe 'd2l' of lenet is made for fashion-mnist, not for",
+        ),
         (["lenet", "--augment", "flip,blur"], "unknown augmentation 'blur'"),
         (["lenet", "--label-smoothing", "1"], "--label-smoothing must be from 0 to below 1, got 1.0"),
         (["lenet", "--patience", "0"], "--patience must be above 0, got 0"),
         (["lenet", "--sweep", "pooling=1,2"], "--sweep takes OPTION=A,B,... with one of batch-size"),
         (["lenet", "--sweep", "batch-size=32,x"], "--sweep batch-size takes int values, got 'x'"),
         (["lenet", "--sweep", "lr=0.1,0.1"], "--sweep lr names a value twice"),
-        (["lenet", "--plot-activations", "3"], "there are no weights at weights/lenet-mnist-10k.safetensors; make them: "),
+        (
+            ["lenet", "--plot-activations", "3"],
+            "there are no weights at weights/lenet-mnist-10k.safetensors; make them: ",
+        ),
     ],
 )
 def test_wrong_calls_are_one_line_and_exit_2(command, tmp_path, monkeypatch, argv, words):

@@ -193,7 +193,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         ),
         Recipe(
             name="d2l",
-            source="Zhang et al., Dive into Deep Learning, 8.1, for 5 epochs; the book ends near a test accuracy of 0.88",
+            source="Zhang et al., Dive into Deep Learning 8.1 for 5 epochs; the book ends near 0.88 on the test split",
             epochs={"fashion-mnist": 5},
             batch_size=128,
             optimizer="sgd",

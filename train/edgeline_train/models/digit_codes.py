@@ -52,7 +52,7 @@ def codes_for(classes: int) -> npt.NDArray[np.float32]:
     is what the paper names as the plain alternative.
     """
     if classes != 10:
-        return np.random.default_rng(_SEED).choice(np.float32([-1, 1]), (classes, LENGTH))
+        return np.random.default_rng(_SEED).choice(np.array([-1, 1], np.float32), (classes, LENGTH))
     digits = []
     for picture in _PICTURES:
         rows = [line.split() for line in picture.split("\n") if line.strip()]

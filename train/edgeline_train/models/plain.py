@@ -18,6 +18,19 @@ def plain_network(network: nn.Module) -> nn.Module:
     plain = copy.deepcopy(network)
     for module in plain.modules():
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]  # a ModuleDict, once parametrised
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            _make_plain(module)
     return plain
+
+
+def _make_plain(module: nn.Module) -> None:
+    """Put values in place of what computes them.
+
+    Not by torch's remove_parametrizations: it changes the class that parametrising gave the module, and a copy shares
+    that class with its original, which would lose its weights.
+    """
+    names = list(module.parametrizations)  # type: ignore[arg-type]  # a ModuleDict, once parametrised
+    values = {name: getattr(module, name).detach() for name in names}
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
