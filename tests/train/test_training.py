@@ -256,14 +256,14 @@ def test_wrong_calls_are_one_line_and_exit_2(command, tmp_path, monkeypatch, arg
 
 
 def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
-    real = loop._Trainer.epoch
+    real = loop.Trainer.epoch
 
     def interrupted(self, epoch, *rest):
         if epoch == 2:
             raise KeyboardInterrupt
         return real(self, epoch, *rest)
 
-    monkeypatch.setattr(loop._Trainer, "epoch", interrupted)
+    monkeypatch.setattr(loop.Trainer, "epoch", interrupted)
     code, _, err = command(MAIN, "lenet", "--weights", tmp_path, "--epochs", 3)
     assert code == 130
     assert "go on with the same command and --resume" in err

@@ -110,7 +110,7 @@ def train(
         scheduler.load_state_dict(dict(saved.scheduler))
         first, history, best = saved.epoch, saved.history, dict(saved.best)
     observer.on_start(first * steps)
-    trainer = _Trainer(run, network, team.wrap(network), optimizer, scheduler, observer, team)
+    trainer = Trainer(run, network, team.wrap(network), optimizer, scheduler, observer, team)
     for epoch in range(first + 1, run.epochs + 1):
         if run.patience is not None and epoch - 1 - best["epoch"] >= run.patience:
             break
@@ -146,7 +146,7 @@ def _judge(run: Run, network: nn.Module, split: Split, team: Team, bf16: bool) -
 
 
 @dataclass(frozen=True, slots=True)
-class _Trainer:
+class Trainer:
     """What an epoch's steps need. `network` is trained through `wrapped`, which shares gradients within a team."""
 
     run: Run

@@ -60,7 +60,7 @@ _LENET5 = (
     ),
     Recipe(
         name="published",
-        source="a published LeNet-5 exercise: standardised MNIST, Adam at 1e-3, 10 epochs; it states no batch and no result",
+        source="a published LeNet-5 exercise: standardised MNIST, Adam at 1e-3, 10 epochs; no batch size, no result",
         epochs={"mnist": 10, "mnist-10k": 10},
         batch_size=64,
         optimizer="adam",
@@ -193,7 +193,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         ),
         Recipe(
             name="d2l",
-            source="Zhang et al., Dive into Deep Learning 8.1 for 5 epochs; the book ends near 0.88 on the test split",
+            source="Zhang et al., Dive into Deep Learning, 8.1, 5 epochs; the book ends near 0.88 on the test split",
             epochs={"fashion-mnist": 5},
             batch_size=128,
             optimizer="sgd",

@@ -1,6 +1,6 @@
 """From uint8 images to a network's input, in torch: what edgeline.preprocessing does in numpy on the device.
 
-The order is (resize, pad, scale, subtract the mean, divide by the standard deviation) on both sides and in the manifest.
+The order, here and on the device: resize, pad, scale, subtract the mean, divide by the standard deviation.
 """
 
 from __future__ import annotations
