@@ -3,8 +3,8 @@
     python benchmarks/experiments/training_speed.py [--write docs/results/training-speed.md]
 
 The textbook's loop is what a first course writes: torchvision's data set with ToTensor for each image, DataLoader,
-cross-entropy, backward, step. For LeNet both take the recipe `d2l`, so that both do the same arithmetic; for AlexNet the
-textbook's is the same loop in float32 with the images resized by the data set's transform, and ours the recipe `best`.
+cross-entropy, backward, step. For LeNet both take the recipe `d2l`, so that both do the same arithmetic; for AlexNet
+the textbook's is that loop in float32, its images resized by the data set's transform, and ours the recipe `best`.
 Rounds alternate, so that drift of the machine hits both; what is reported is the median of the rounds' ratios with the
 interval of a bootstrap. To say where the time goes, the textbook's data and the textbook's steps are timed alone too.
 """
@@ -181,8 +181,10 @@ def table_of(cases: list[Case], workers: int, rounds: int) -> str:
     lines = [
         "# Training speed beside the textbook's loop",
         "",
-        f"`{' '.join(['python', *sys.argv])}`: {rounds} interleaved rounds, DataLoader with {workers} worker processes,",
-        f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}, {platform.system()}. Examples per second,",
+        f"`{' '.join(['python', *sys.argv])}`",
+        "",
+        f"{rounds} interleaved rounds, DataLoader with {workers} worker processes; {machine['cpu']}, {machine['threads']}",
+        f"threads, torch {machine['torch']}, {platform.system()}. Examples per second,",
         "medians of the rounds; the ratio is the median of the rounds' ratios, with its 95 % interval.",
         "",
         "| network | batch | textbook | its data alone | its steps alone | ours | ours / textbook |",
