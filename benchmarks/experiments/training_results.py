@@ -1,6 +1,6 @@
 """Every network, recipe and data set: trains what has not been trained yet, and writes the table of all.
 
-    python benchmarks/experiments/training_results.py            train what is missing, then write docs/results/training.md
+    python benchmarks/experiments/training_results.py            train what is missing, then write the table
     python benchmarks/experiments/training_results.py --table    only the table, from the histories that are there
 
 Each run is the command that the table prints, in a process of its own, one after the other. Its history and its curve
@@ -83,7 +83,7 @@ RUNS = (
 )
 # In the table of recipes, but not trained to the end here, and why.
 NOT_RUN = (
-    "`alexnet` with `d2l` and `adam` on fashion-mnist: in float32, as published, an epoch takes more than half an hour.",
+    "`alexnet` with `d2l` and `adam` on fashion-mnist: in float32, as published, an epoch takes over half an hour.",
     "Everything on the full `mnist`: it could not be had on the machine that made this table.",
 )
 
