@@ -178,7 +178,11 @@ class _Editor:
             return False
         if not any(reader.output[0] in self._integers for reader in readers):
             # For a float operator: an integer operator's dequantised output, or the sums of a Gemm as they are.
-            return producer is not None and producer.op_type not in ("Gemm", "MatMul") and producer.output[0] in self._integers
+            return (
+                producer is not None
+                and producer.op_type not in ("Gemm", "MatMul")
+                and producer.output[0] in self._integers
+            )
         return not (
             producer is not None
             and producer.op_type in (*_MATRIX_OPERATORS, "Add")

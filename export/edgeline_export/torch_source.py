@@ -100,7 +100,8 @@ def _spec(shape: tuple[int, ...]) -> TensorSpec:
 def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     """Export a module that takes float32 [N, *input_shape] to a clean graph with a free batch.
 
-    Its parametrised weights (weight_norm, connection tables) become plain ones, in a copy. Raises InputError, with torch's own words, when torch cannot export it.
+    Its parametrised weights (weight_norm, connection tables) become plain ones, in a copy.
+    Raises InputError, with torch's own words, when torch cannot export it.
     """
     note(f"converting {type(network).__name__} to ONNX")
     network.eval()

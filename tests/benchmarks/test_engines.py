@@ -1,14 +1,21 @@
 """Which engine is measured: the format's own where it can run here, or the one that --engine names."""
 
+import numpy as np
 import pytest
+import torch
+from torch.nn.utils import parametrize
 
 import edgeline_bench.cli
 from edgeline.artefact import open_artefact
 from edgeline.errors import InputError
 from edgeline_bench import tables
+from edgeline_bench.engines.eager import EagerEngine
 from edgeline_bench.points import PointOptions, points_of_artefact
 from edgeline_bench.report import read_report
+from edgeline_train.models import MODELS
+from edgeline_train.models.weights import load_weights
 from tests.conftest import one_line
+from tests.export.networks import write_untrained
 from tests.runtime import tensorrt_fakes as fakes
 from tests.runtime.tensorrt_fakes import make_artefact, plan_bytes
 
@@ -127,3 +134,16 @@ def test_no_ratio_across_devices():
     report = {"results": [eager, here, there]}
     assert (tables.speedup(report, here), tables.speedup(report, there)) == (2.0, None)
     assert [line.split()[2] for line in tables.headlines(report)] == ["onnxruntime"]
+
+
+def test_the_baseline_has_plain_weights(tmp_path):
+    """One that scattered its kernels at each call would be slower than anybody's network."""
+    path = write_untrained(tmp_path, "lenet5-c3")
+    engine = EagerEngine({"source": {"kind": "model", "model": "lenet5-c3", "weights": str(path)}})
+    engine.load()
+    assert not any(parametrize.is_parametrized(module) for module in engine._network.modules())
+    source = MODELS["lenet5-c3"].build().eval()
+    load_weights(path, source, MODELS["lenet5-c3"])
+    inputs = torch.randn(2, 1, 32, 32)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(engine.infer(inputs.numpy()), source(inputs).numpy())

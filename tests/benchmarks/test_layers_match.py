@@ -23,6 +23,9 @@ from edgeline_export.fold import folded
 from edgeline_export.graph import clean_graph
 from edgeline_export.half import half
 from edgeline_export.quantise import quantised
+from edgeline_export.torch_source import graph_from_module
+from edgeline_train.models import MODELS
+from edgeline_train.models.plain import plain_network
 from tests.doubles.artefacts import images, write_artefact
 from tests.export.networks import Rich, rich_graph, rich_module, written_by_hand
 from tests.export.test_quantise import ranges_of
@@ -78,6 +81,58 @@ def test_onnxruntime_covers_every_node_once(networks, name, tmp_path):
     assert (profile.unmatched, profile.uncovered) == ((), ())
     assert covered(profile) == sorted(graph.names)
     assert sum(group.time_s for group in profile.groups) == len(nodes)  # each kernel in one group
+
+
+@pytest.fixture(scope="module")
+def lenet5():
+    """LeNet-5 with its subsampling, scaled tanh and output units, as PyTorch has it and in three precisions."""
+    torch.manual_seed(0)
+    network = MODELS["lenet5-c3-rbf"].build().eval()
+    plain = clean_graph(folded(graph_from_module(network, (1, 32, 32))))
+    ranges = ranges_of(plain, np.random.default_rng(0).standard_normal((16, 1, 32, 32)).astype(np.float32))
+    integer = clean_graph(quantised(plain, ranges, "integer"))
+    return network, {"float": plain, "int8 integer": integer, "half": clean_graph(half(plain))}
+
+
+@pytest.mark.parametrize("name", ["float", "int8 integer", "half"])
+def test_a_coefficient_of_each_map_that_became_a_convolution(lenet5, name, tmp_path):
+    """Of 16 maps, in the layout NCHWc, ONNX Runtime makes a depthwise convolution where the graph has a Mul."""
+    model = lenet5[1][name]
+    graph = read_graph(model, 2)
+    profile = profile_of(graph, match_optimised(graph, optimised(model, tmp_path)))
+    assert (profile.unmatched, profile.uncovered) == ((), ())
+    assert covered(profile) == sorted(graph.names)
+
+
+def test_a_convolution_that_only_scales_is_known_by_its_name(lenet5):
+    """As ONNX Runtime 1.31 names it on a machine with AVX-512."""
+    graph = read_graph(lenet5[1]["float"], 2)
+    nodes = [
+        helper.make_node("AveragePool", ["mul_32"], ["a"], "avg_pool2d_1_nchwc"),
+        helper.make_node("Conv", ["a", "mul_scale"], ["reorder_token_8"], "mul_37_mul_nchwc", group=16),
+        helper.make_node("ReorderOutput", ["reorder_token_8"], ["mul_37"], "ReorderOutput_token_16"),
+    ]
+    matches = match_optimised(graph, nodes)
+    assert matches[1].nodes == ("node_mul_37",)
+    assert (matches[2].nodes, matches[2].beside) == ((), 1)
+
+
+def test_eager_lenet5_is_aligned_with_its_graph(lenet5):
+    network, graphs = lenet5
+    graph = read_graph(graphs["float"], 2)
+    batch = torch.randn(2, 1, 32, 32)
+    plain = plain_network(network)
+
+    def call():
+        with torch.inference_mode():
+            return plain(batch)
+
+    profile = profile_torch(call, graph, SECONDS)
+    assert (profile.unmatched, profile.uncovered) == ((), ())
+    assert covered(profile) == sorted(float_view(graph).names)
+    by_operator = {"+".join(operators(graph, group)): group.kernels for group in profile.groups}
+    assert by_operator["Pow"] == ("aten::square",)
+    assert by_operator["ReduceSum"] == ("aten::sum",)
 
 
 def test_onnxruntime_fuses_what_its_optimised_graph_says(networks, tmp_path):

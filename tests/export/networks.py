@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import torch
@@ -9,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeline_export.torch_source import graph_from_module
+from edgeline_train.models import MODELS
+from edgeline_train.models.weights import WeightsInfo, weights_file_name, write_weights
 
 
 class Rich(nn.Module):
@@ -93,3 +97,13 @@ def written_by_hand() -> onnx.ModelProto:
             for name, shape in (("input", (3, 16, 16)), ("logits", (5,)))]  # fmt: skip
     graph = helper.make_graph(nodes, "by_hand", ends[:1], ends[1:], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def write_untrained(folder: Path, name: str, mean: float = 0.1313, std: float = 0.3089) -> Path:
+    """Write the weights that a registered network is born with, as if digits had trained it."""
+    torch.manual_seed(0)
+    labels = tuple("0123456789")
+    info = WeightsInfo(name, "mnist-10k", "best", 0, mean, std, labels, 1, 1, 0.1, 2.3, "test accuracy", {})
+    path = folder / weights_file_name(name, "mnist-10k", "best")
+    write_weights(path, MODELS[name].build().state_dict(), info)
+    return path

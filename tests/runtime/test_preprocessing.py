@@ -44,7 +44,9 @@ def test_padding_is_black_before_it_is_standardised():
 
 def test_an_image_that_is_padded_already_is_refused():
     padded = Preprocessing(None, 1 / 255, (0.0,), (1.0,), (2, 2))
-    with pytest.raises(ShapeError, match=r"expected images of 28 x 28 pixels \(they are padded to 32 x 32 here\), got 32 x 32"):
+    with pytest.raises(
+        ShapeError, match=r"expected images of 28 x 28 pixels \(they are padded to 32 x 32 here\), got 32 x 32"
+    ):
         input_from_pixels(np.zeros((1, 32, 32), np.uint8), padded, (1, 32, 32))
 
 

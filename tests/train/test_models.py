@@ -12,7 +12,7 @@ from edgeline_train.models.digit_codes import codes_for
 from edgeline_train.models.plain import plain_network
 from edgeline_train.summary import summarise
 
-# Batch-free shapes of the textbook's tables (Dive into Deep Learning, sections 7.6 and 8.1), and of the paper's Figure 2.
+# Shapes of the textbook's tables (Dive into Deep Learning, sections 7.6 and 8.1), and of LeNet-5's Figure 2.
 LENET = [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (400,), (120,), (84,), (10,)]
 ALEXNET = [
     (96, 54, 54), (96, 26, 26), (256, 26, 26), (256, 12, 12), (384, 12, 12), (384, 12, 12), (256, 12, 12), (256, 5, 5),
@@ -36,10 +36,11 @@ ALEXNET_28 = [
         ("alexnet", ALEXNET, 46_764_746, 938_146_176),
         ("lenet-linear", LENET, 61_706, 416_520),
         ("lenet-relu", LENET, 61_706, 416_520),
-        # 6*25 + 6, 16*150 + 16, 256*120 + 120, 120*84 + 84, 84*10 + 10; 6*24*24*25 + 16*8*8*150 + 256*120 + 120*84 + 840
+        # 6*25 + 6, 16*150 + 16, 256*120 + 120, 120*84 + 84, 84*10 + 10;
+        # 6*24*24*25, 16*8*8*150, 256*120, 120*84, 84*10
         ("lenet-maxpool", LENET_VALID, 156 + 2_416 + 30_840 + 10_164 + 850, 86_400 + 153_600 + 30_720 + 10_080 + 840),
         # The layers of the paper's section II.B, with a full C3 (2,416) and a linear output (850), then without either.
-        # MACs: 6*28*28*25 + 16*10*10*150 + 120*400 + 120*84 + 84*10; Table I leaves 60*25 of C3's 96*25, at 10*10 places.
+        # MACs: 6*28*28*25, 16*10*10*150, 120*400, 120*84, 84*10; Table I leaves 60*25 of C3's 96*25, at 10*10 places.
         ("lenet5", LENET_5, 156 + 12 + 2_416 + 32 + 48_120 + 10_164 + 850, 117_600 + 240_000 + 48_000 + 10_080 + 840),
         ("lenet5-c3", LENET_5, 60_000 + 850, 117_600 + 150_000 + 48_000 + 10_080 + 840),
         ("lenet5-c3-rbf", LENET_5, 60_000, 117_600 + 150_000 + 48_000 + 10_080),
@@ -126,7 +127,8 @@ def test_the_connection_table_is_the_papers():
 def test_the_trainable_parameters_of_each_layer_are_the_papers():
     layers = dict(MODELS["lenet5-c3-rbf"].build().named_children())
     counts = {
-        name: sum(p.numel() for p in layers[name].parameters() if p.requires_grad) for name in "c1 s2 c3 s4 c5 f6".split()
+        name: sum(p.numel() for p in layers[name].parameters() if p.requires_grad)
+        for name in ["c1", "s2", "c3", "s4", "c5", "f6"]
     }
     assert counts == {"c1": 156, "s2": 12, "c3": 1_516, "s4": 32, "c5": 48_120, "f6": 10_164}
     assert sum(p.numel() for p in MODELS["lenet5-c3-rbf"].build().parameters()) == 60_000

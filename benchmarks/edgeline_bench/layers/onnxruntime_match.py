@@ -26,11 +26,15 @@ _INLINED = "_inlfunc_"
 _ADDED = (
     re.compile(r"_token_\d+$"),
     re.compile(r"_nchwc$"),
+    re.compile(r"_(?:mul|bn)$"),
     re.compile(r"^InsertedPrecisionFreeCast_"),
     re.compile(r"^fused "),
     re.compile(r"_pre_q$"),
     re.compile(r"/(MatMulAddFusion|GemmTransposeFusion|ReshapeFusion)$"),
 )
+# The names of convolutions that carry out none: in its layout NCHWc, ONNX Runtime multiplies each map by its
+# coefficient, or normalises it, by a convolution of 1 x 1 a map.
+_SCALES = re.compile(r"_(?:mul|bn)_nchwc$")
 _LIGHT = ELEMENT_WISE | {"QuantizeLinear", "Cast", "Dropout", "Identity"}
 
 
@@ -66,7 +70,7 @@ def match_optimised(original: Graph, optimised: Sequence[onnx.NodeProto]) -> lis
         tensor = _extended(original, tensor, claimed)
         stop = {behind[name] for name in node.input if name in behind}
         cover = _between(original, tensor, stop, taken)
-        heavy = node.op_type.endswith(MATRIX_OPERATORS)
+        heavy = node.op_type.endswith(MATRIX_OPERATORS) and not _SCALES.search(node.name)
         if not cover and not heavy:
             serving.add(index)
         elif heavy != any(found.operator in MATRIX_OPERATORS for found in cover):

@@ -1,10 +1,10 @@
 """LeNet-5 as it was published, with its squashing function, learnt subsampling, connection table and output units.
 
 After LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the
-IEEE 86(11), 1998, section II.B and appendix A. Three networks: with full connections in C3 and a linear output, with the
-paper's connection table in C3, and with its output units as well, which is the network of the paper, with its 60,000
-trainable parameters. What is left out: the paper's training (a stochastic Levenberg-Marquardt), and the constant j of its
-criterion, without which that criterion is the cross-entropy of the logits.
+IEEE 86(11), 1998, section II.B and appendix A. Three networks: with full connections in C3 and a linear output; with
+the paper's connection table in C3; and with its output units as well, which is the network of the paper, with its
+60,000 trainable parameters. What is left out: the paper's training (a stochastic Levenberg-Marquardt), and the constant
+j of its criterion, without which that criterion is the cross-entropy of the logits.
 """
 
 from __future__ import annotations
@@ -83,11 +83,13 @@ class PartialConv(nn.Conv2d):
 
     def __init__(self, inputs: int, table: tuple[tuple[int, ...], ...], kernel_size: int) -> None:
         super().__init__(inputs, len(table), kernel_size)
+        bias = torch.empty(len(table))
         with torch.no_grad():
             for output, sources in enumerate(table):
                 limit = _RANGE / (len(sources) * kernel_size**2)
                 self.weight[output].uniform_(-limit, limit)
-                nn.init.uniform_(self.bias[output], -limit, limit)  # type: ignore[index]  # it has one
+                bias[output].uniform_(-limit, limit)
+        self.bias = nn.Parameter(bias)
         parametrize.register_parametrization(self, "weight", _Connections(table, inputs))
 
     @property
@@ -100,8 +102,8 @@ class PartialConv(nn.Conv2d):
 class RbfOutput(nn.Module):
     """Output units that say how far their input is from each class's code, as the paper's: y = sum_j (x_j - w_j)^2.
 
-    float32 [N, 84] -> logits float32 [N, classes], which are -y: their cross-entropy is the paper's criterion (9) without
-    its constant j. The codes are fixed: they are saved with the weights, and not trained.
+    float32 [N, 84] -> logits float32 [N, classes], which are -y: their cross-entropy is the paper's criterion (9)
+    without its constant j. The codes are fixed: they are saved with the weights, and not trained.
     """
 
     def __init__(self, classes: int) -> None:
