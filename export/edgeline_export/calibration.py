@@ -24,6 +24,7 @@ from edgeline.errors import GateError
 from edgeline_export.calibration_data import CalibrationData
 from edgeline_export.graph import inputs_of
 from edgeline_export.half import LARGEST_ACTIVATION
+from edgeline_export.learnt import Learnt
 from edgeline_export.quantise import ActivationRange
 from edgeline_export.ranges import RangeCollector, TensorRange
 from edgeline_export.runner import GraphRunner
@@ -37,7 +38,10 @@ _VERSIONS = ("onnx", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The ranges of all float activations, by tensor name in the graph's order, and how they came about."""
+    """The ranges of all float activations, by tensor name in the graph's order, and how they came about.
+
+    Those that quantisation-aware training fixed (`learnt`) come before what the method makes of the others.
+    """
 
     ranges: Mapping[str, TensorRange]
     input_name: str
@@ -45,15 +49,17 @@ class Calibration:
     method: str
     key: str
     cache: str
+    learnt: Learnt | None = None
 
     def activation_ranges(self) -> dict[str, ActivationRange]:
         """Return each range as the method cuts it. What comes in from outside is not the method's to cut."""
-        return {
+        cut = {
             name: ActivationRange(
                 seen.magnitude if name == self.input_name else seen.threshold(self.method), seen.smallest >= 0.0
             )
             for name, seen in self.ranges.items()
         }
+        return cut if self.learnt is None else {**cut, **self.learnt.ranges}
 
     def to_record(self) -> dict[str, object]:
         """Return the manifest's record."""
@@ -62,10 +68,14 @@ class Calibration:
             "split": self.data.split,
             "samples": len(self.data),
             "seed": self.data.seed,
-            "method": self.method,
+            "method": self.method if self.learnt is None else "qat",
             "key": self.key,
             "cache": self.cache,
+            "learnt": None if self.learnt is None else self._learnt_record(self.learnt),
         }
+
+    def _learnt_record(self, learnt: Learnt) -> dict[str, object]:
+        return {"weight_bits": learnt.weight_bits, "tensors": list(learnt.ranges), "others": self.method}
 
 
 def calibrate(model: onnx.ModelProto, data: CalibrationData, method: str) -> Calibration:

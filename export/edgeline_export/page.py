@@ -97,9 +97,11 @@ def _precision(coverage: Mapping[str, Any]) -> dict[str, str]:
 def _calibration(calibration: Calibration) -> dict[str, str]:
     data = calibration.data
     split = f", {data.split} split" if data.split else ""
+    learnt = calibration.learnt
+    trained = "" if learnt is None else f"; {len(learnt.ranges)} tensors by quantisation-aware training"
     return {
         "samples": f"{len(data):,} of {data.dataset}{split}",
-        "method": calibration.method,
+        "method": calibration.method + trained,
         "key": calibration.key[:16],
     }
 

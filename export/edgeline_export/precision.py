@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
+from edgeline.command import note
 from edgeline.errors import GateError, InputError
 from edgeline_export.calibration import Calibration, calibrate, check_fits_half
 from edgeline_export.calibration_data import CalibrationData, calibration_data
 from edgeline_export.coverage import Coverage, check_precision, coverage_of, refuse_uncounted
 from edgeline_export.fold import folded
-from edgeline_export.formats.interface import CalibrationRequest
+from edgeline_export.formats.interface import DEFAULT_CALIBRATION_METHOD, CalibrationRequest
 from edgeline_export.graph import clean_graph, inputs_of
 from edgeline_export.half import half, rounded
 from edgeline_export.quantise import quantised
@@ -68,17 +69,27 @@ def _in_precision(subject: Subject, precision: str, layout: str, request: Calibr
     if precision in ("fp32", "tf32"):
         return GraphInPrecision(subject.graph, coverage_of(subject.graph))
     plain = clean_graph(folded(subject.graph))
-    calibration = calibrate(plain, _data(subject, precision, request), request.method)
+    calibration = calibrate(plain, _data(subject, precision, request), request.method or DEFAULT_CALIBRATION_METHOD)
     if "fp16" in precision:
         check_fits_half(calibration)
     if precision == "fp16":
         shipped = half(plain)
         return GraphInPrecision(shipped, coverage_of(shipped), calibration, rounded(plain))
+    weight_levels = 127
+    if subject.learnt is not None:
+        weight_levels = subject.learnt.weight_levels
+        if request.method is None:
+            learnt = subject.learnt.within(plain)
+            calibration = replace(calibration, learnt=learnt)
+            note(
+                f"the ranges of {len(learnt.ranges)} tensors are those of quantisation-aware training; "
+                f"what else is quantised is calibrated ({calibration.method})"
+            )
     if precision == "int8":
-        shipped = quantised(plain, calibration.activation_ranges(), layout)
+        shipped = quantised(plain, calibration.activation_ranges(), layout, weight_levels)
         return GraphInPrecision(shipped, coverage_of(shipped), calibration)
     # Integers end to end leave nothing to be float16: what is mixed is for compilers that fuse.
-    float_graph = quantised(plain, calibration.activation_ranges(), "fused")
+    float_graph = quantised(plain, calibration.activation_ranges(), "fused", weight_levels)
     shipped = half(float_graph)
     return GraphInPrecision(shipped, coverage_of(shipped), calibration, rounded(float_graph))
 

@@ -38,7 +38,7 @@ _INTEGER_OPERATORS = {
     "Mul", "Relu", "Reshape", "Sigmoid", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 # Operators that move numbers and change none: their output has their input's scale.
-_MOVING_OPERATORS = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
+MOVING_OPERATORS = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
 # Activations that a quantised operator carries out by saturating its output.
 _SATURATING_ACTIVATIONS = {"Relu", "Clip"}
 _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
@@ -58,14 +58,17 @@ class _Parameters:
     zero_point: npt.NDArray[Any]
 
 
-def quantised(model: onnx.ModelProto, ranges: dict[str, ActivationRange], layout: str) -> onnx.ModelProto:
+def quantised(
+    model: onnx.ModelProto, ranges: dict[str, ActivationRange], layout: str, weight_levels: int = 127
+) -> onnx.ModelProto:
     """Return a folded float32 graph in int8, by one of LAYOUTS; `ranges` by tensor name.
 
+    A channel's largest weight becomes the number `weight_levels`: weights on a grid of fewer bits stay what they are.
     Raises InputError when an activation that must be quantised has no range.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    editor = _Editor(copy.graph, ranges, layout)
+    editor = _Editor(copy.graph, ranges, layout, weight_levels)
     editor.quantise()
     return clean_graph(copy)
 
@@ -138,10 +141,13 @@ def scale_for(magnitude: npt.NDArray[np.float64] | float, levels: int) -> npt.ND
 class _Editor:
     """One pass over one graph. Nodes are inserted in front of their first reader, so that order stays topological."""
 
-    def __init__(self, graph: onnx.GraphProto, ranges: dict[str, ActivationRange], layout: str) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, ranges: dict[str, ActivationRange], layout: str, weight_levels: int
+    ) -> None:
         self._graph = graph
         self._ranges = ranges
         self._integer = layout == "integer"
+        self._weight_levels = weight_levels
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
         self._producers = {name: node for node in graph.node for name in node.output}
         self._outputs = {value.name for value in graph.output}
@@ -203,7 +209,7 @@ class _Editor:
 
     def _new_parameters(self, name: str) -> _Parameters:
         producer = self._producers.get(name)
-        moves = self._integer and producer is not None and producer.op_type in _MOVING_OPERATORS
+        moves = self._integer and producer is not None and producer.op_type in MOVING_OPERATORS
         if producer is not None and moves and self._is_integer_activation(producer.input[0]):
             return self._parameters_of(producer.input[0])
         if name not in self._ranges:
@@ -221,7 +227,7 @@ class _Editor:
         values = numpy_helper.to_array(self._weights[name]).astype(np.float64)
         axis = output_axis(node) % values.ndim
         others = tuple(i for i in range(values.ndim) if i != axis)
-        scale = scale_for(np.abs(values).max(axis=others, initial=0.0), 127)
+        scale = scale_for(np.abs(values).max(axis=others, initial=0.0), self._weight_levels)
         if self._integer and len(node.input) > 2 and node.input[2] in self._weights:
             scale = self._room_for_bias(node, scale)
         shape = [1] * values.ndim

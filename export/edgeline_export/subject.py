@@ -15,6 +15,8 @@ from edgeline_export.samples import Samples
 if TYPE_CHECKING:
     import onnx
 
+    from edgeline_export.learnt import Learnt
+
 DEFAULT_MAX_DROP = 0.01  # accuracy that an export may lose before it is not written
 Reference = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
@@ -38,7 +40,8 @@ class Subject:
     """A network on its way to an artefact.
 
     `graph` is clean and in float32 (edgeline_export.graph); `reference` computes the source's own outputs, from
-    [n, ...] to [n, ...]; `reference_engine` names what computes them.
+    [n, ...] to [n, ...]; `reference_engine` names what computes them. `learnt` is what quantisation-aware training
+    fixed for int8.
     """
 
     name: str
@@ -50,3 +53,4 @@ class Subject:
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] | None
     source: Mapping[str, Any]
+    learnt: Learnt | None = None

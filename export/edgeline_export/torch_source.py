@@ -21,6 +21,7 @@ from edgeline.files import sha256_of_file
 from edgeline.manifest import TensorSpec
 from edgeline_export.factory import module_from_factory
 from edgeline_export.graph import OPSET, check_ends, clean_graph, one_line
+from edgeline_export.learnt import learnt_from
 from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
 from edgeline_export.subject import Reference, Subject, SubjectRequest
 from edgeline_train.data import dataset_from_name, preprocessing_for
@@ -43,10 +44,12 @@ def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
         samples = samples_from_file(request.samples, _spec(model.input_shape))
     else:
         samples = samples_from_dataset(dataset, request.data_root, preprocessing, model.input_shape)
+    exported = exported_from_module(network, model.input_shape)
+    qat = info.qat
     return Subject(
         name=request.name or model.name,
         dataset=info.dataset,
-        graph=graph_from_module(network, model.input_shape),
+        graph=clean_graph(exported),
         reference=eager_reference(network),
         reference_engine="eager",
         samples=samples,
@@ -58,7 +61,9 @@ def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
             "weights_sha256": sha256_of_file(path),
             "recipe": info.recipe,
             "accuracy": info.accuracy,
+            "qat": None if qat is None else {"weight_bits": qat.weight_bits, "float_accuracy": qat.float_accuracy},
         },
+        learnt=None if qat is None else learnt_from(qat, exported),
     )
 
 
@@ -100,8 +105,16 @@ def _spec(shape: tuple[int, ...]) -> TensorSpec:
 def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     """Export a module that takes float32 [N, *input_shape] to a clean graph with a free batch.
 
-    Its parametrised weights (weight_norm, connection tables) become plain ones, in a copy.
     Raises InputError, with torch's own words, when torch cannot export it.
+    """
+    return clean_graph(exported_from_module(network, input_shape))
+
+
+def exported_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Return the same graph as torch leaves it: its nodes still say which modules they came from.
+
+    Parametrised weights (weight_norm, connection tables) become plain ones, in a copy. Raises InputError, with torch's
+    own words, when torch cannot export it.
     """
     note(f"converting {type(network).__name__} to ONNX")
     network.eval()
@@ -127,7 +140,7 @@ def graph_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.
     assert program is not None
     graph = program.model_proto
     check_ends(graph, type(network).__name__)
-    return clean_graph(graph)
+    return graph
 
 
 def _plain(network: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ EPILOG = """examples:
   train-model lenet
   train-model lenet --summary
   train-model lenet --recipe d2l --tensorboard
+  train-model lenet --qat
   train-model alexnet --dataset fashion-mnist --data-root ~/data --resume
   train-model lenet-relu --sweep batch-size=32,64,128,256
   train-model lenet --dataset fashion-mnist --plot-activations coat,sweater
@@ -53,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--data-root", type=Path, metavar="FOLDER", help="where the data set's files are")
     what.add_argument("--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="a recipe of --list")
     what.add_argument("--seed", type=_seed, default=0, metavar="N", help="of initialisation, order and augmentation")
+    what.add_argument("--qat", action="store_true", help="fine-tune finished weights for int8 (needs a run without it)")
+    what.add_argument("--qat-weight-bits", type=int, choices=range(2, 9), metavar="N", help="2 to 8, of weights (8)")
     change = parser.add_argument_group("instead of the recipe's own")
     change.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     change.add_argument("--batch-size", type=int, metavar="N", help="images a step")

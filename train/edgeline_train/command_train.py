@@ -26,6 +26,7 @@ from edgeline_train.machine import machine_record
 from edgeline_train.models import Model
 from edgeline_train.models.weights import WeightsInfo, info_from_weights, weights_file_name, write_weights
 from edgeline_train.observer import Observer, Observers
+from edgeline_train.qat import FineTuning, fine_tuning_from, fine_tuning_recipe
 from edgeline_train.recipes import Recipe, default_dataset, recipe_for
 from edgeline_train.team import joined_team, leads, own_device, restarted, team_size
 
@@ -36,14 +37,16 @@ def run(model: Model, args: argparse.Namespace) -> None:
     """Train and write the weights, their history and its picture; print the result."""
     dataset = dataset_from_name(args.dataset or default_dataset(model.name, args.recipe))
     recipe = _recipe(model, args, dataset.name)
+    bits = _qat_bits(args, recipe)
     device = own_device(choose_device(args.device))
     standardisation = None if recipe.standardise else (0.0, 1.0)
     preprocessing = preprocessing_for(dataset, model.input_shape, model.pad, standardisation)
     epochs = args.epochs or recipe.epochs[dataset.name]
+    qat = None if bits is None else _fine_tuning(model, recipe, dataset, bits, args)
     settings = Run(
-        model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device, args.patience
+        model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device, args.patience, qat
     )
-    path: Path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
+    path: Path = args.weights / weights_file_name(model.name, dataset.name, recipe.name, bits)
     checkpoints = Checkpoints.beside(path, args.keep)
     resume = args.resume or restarted()
     if resume and not checkpoints.last.exists() and path.exists():
@@ -58,16 +61,19 @@ def run(model: Model, args: argparse.Namespace) -> None:
             f"training {model.name} on {dataset.name} ({len(splits[0]):,} + {len(splits[1]):,} images), "
             f"{epochs} epoch{'s' if epochs > 1 else ''} of batch {recipe.batch_size} on {device}{several}"
         )
+        if qat is not None:
+            note(f"from weights of accuracy {qat.float_accuracy:.4f}, rounded to {bits} bits, activations to 8")
     started = time.perf_counter()
     result = _train(settings, splits, dataset, checkpoints, resume, args)
     if result is None:
         return None
-    info = _info(settings, result, dataset)
+    state, learnt = (result.state, None) if qat is None else qat.finish(model.build(settings.classes), result.state)
+    info = dataclasses.replace(_info(settings, result, dataset), qat=learnt)
     matrix = result.evaluation.confusion.tolist()
     write_history(history_path(path), info, machine_record(device, team_size()), result.history, matrix)
     picture = path.with_suffix(".curve.png")
     plot_curve(result.history, picture, f"{model.name} on {dataset.name}, recipe {recipe.name}, seed {args.seed}")
-    write_weights(path, result.state, info)
+    write_weights(path, state, info)
     checkpoints.remove()
     print_confusion(matrix, dataset.labels)
     note(f"trained in {time.perf_counter() - started:.0f} s; {picture.name} and {history_path(path).name} say how")
@@ -149,6 +155,8 @@ def _finished(path: Path, run: Run) -> WeightsInfo:
 def _recipe(model: Model, args: argparse.Namespace, dataset: str) -> Recipe:
     """Return the recipe with what the command line overrides."""
     recipe = recipe_for(model.name, args.recipe, dataset)
+    if args.qat:
+        recipe = fine_tuning_recipe(recipe)
     for option in ("epochs", "batch_size", "lr", "patience"):
         value = getattr(args, option)
         if value is not None and not value > 0:
@@ -162,6 +170,26 @@ def _recipe(model: Model, args: argparse.Namespace, dataset: str) -> Recipe:
         check_augmentations(names)
         changes["augment"] = tuple(names)
     return dataclasses.replace(recipe, **changes)
+
+
+def _qat_bits(args: argparse.Namespace, recipe: Recipe) -> int | None:
+    """Return to how many bits weights are rounded, None without --qat."""
+    if not args.qat:
+        if args.qat_weight_bits is not None:
+            raise InputError("--qat-weight-bits is for --qat; give both, or leave it out")
+        return None
+    if recipe.bf16:
+        raise InputError("--qat trains in float32: bfloat16 has too few digits for the grids of int8; leave --bf16 out")
+    return args.qat_weight_bits or 8
+
+
+def _fine_tuning(
+    model: Model, recipe: Recipe, dataset: Dataset, bits: int, args: argparse.Namespace
+) -> FineTuning:
+    """Read the finished weights of this recipe, where training without --qat writes them."""
+    path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
+    command = f"train-model {model.name} --dataset {dataset.name} --recipe {recipe.name} --weights {args.weights}"
+    return fine_tuning_from(path, model, len(dataset.labels), bits, command)
 
 
 def _info(run: Run, result: Result, dataset: Dataset) -> WeightsInfo:

@@ -23,6 +23,7 @@ from edgeline_train.evaluation import Evaluation, autocast, evaluate, tensors_fr
 from edgeline_train.models import Model
 from edgeline_train.observer import REPORT_STEPS, Epoch, Observer, Step
 from edgeline_train.optimisation import initialise, make_optimizer, make_scheduler
+from edgeline_train.qat import FineTuning
 from edgeline_train.recipes import Recipe
 from edgeline_train.team import ALONE, Team
 
@@ -31,7 +32,10 @@ _REPORT_INTERVAL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that decides the result of a training run. `patience` None: no early stopping."""
+    """All that decides the result of a training run. `patience` None: no early stopping.
+
+    With `qat`, finished weights are fine-tuned under fake quantisation, and all figures are of the network with it.
+    """
 
     model: Model
     recipe: Recipe
@@ -42,6 +46,7 @@ class Run:
     seed: int
     device: str
     patience: int | None = None
+    qat: FineTuning | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return what a checkpoint must agree in, as plain values, as JSON gives them back."""
@@ -49,6 +54,7 @@ class Run:
         return {
             "model": self.model.name, "recipe": self.recipe.name, "dataset": self.dataset, "epochs": self.epochs,
             "seed": self.seed, "patience": self.patience, **recipe, "augment": list(self.recipe.augment),
+            "qat": None if self.qat is None else self.qat.settings(),
         }  # fmt: skip
 
 
@@ -95,10 +101,12 @@ def train(
     torch.manual_seed(run.seed)
     network = run.model.build(run.classes)
     initialise(network, run.recipe.init)
+    steps = steps_of(len(train_split), run.recipe)
+    if run.qat is not None:
+        network = run.qat.prepare(network, steps)
     memory_format = torch.channels_last if run.recipe.channels_last else torch.contiguous_format
     network = network.to(device=run.device, memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs lack it
     images, labels = tensors_from_split(train_split, run.device)
-    steps = steps_of(len(labels), run.recipe)
     optimizer = make_optimizer(network, run.recipe)
     scheduler = make_scheduler(optimizer, run.recipe, steps * run.epochs)
     first, history = 0, []

@@ -16,11 +16,14 @@ DEFAULT_CALIBRATION_METHOD = "minmax"
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """Which samples calibrate: a data set, an .npz file or a folder (None: the subject's own data set), and how."""
+    """Which samples calibrate: a data set, an .npz file or a folder (None: the subject's own data set), and how.
+
+    `method` None: the ranges that quantisation-aware training left in the weights, and the default for the others.
+    """
 
     source: str | None = None
     samples: int = DEFAULT_CALIBRATION_SAMPLES
-    method: str = DEFAULT_CALIBRATION_METHOD
+    method: str | None = None
     data_root: Path | None = None
 
 

@@ -25,12 +25,36 @@ SUFFIX = ".safetensors"
 _KEY = "edgeline"
 # History of the metadata's schema:
 # 1  2026-11  the first
-_SCHEMA_VERSION = 1
+# 2  2026-11  `qat`: null, or what quantisation-aware training learnt; version 1 is read as if it said null
+_SCHEMA_VERSION = 2
+_READABLE = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class QatRecord:
+    """What goes with weights of quantisation-aware training.
+
+    Weights have 2^weight_bits - 1 levels per output channel: whole multiples of the channel's step, which is
+    2^(8 - weight_bits) times its step in int8; the largest is top_level(weight_bits) steps of int8. `input` and
+    `outputs`, by the path of the module that makes them, are the ends of activations' grids, (low, high): from 0 where
+    they are never negative, else symmetric. `float_accuracy` is that of the weights it started from.
+    """
+
+    weight_bits: int
+    input: tuple[float, float] | None
+    outputs: Mapping[str, tuple[float, float]]
+    float_accuracy: float
+
+
+def top_level(weight_bits: int) -> int:
+    """Return the largest int8 number among weights of 2 to 8 bits: 127 of 8, 7 * 16 of 4."""
+    return (2 ** (weight_bits - 1) - 1) * 2 ** (8 - weight_bits)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsInfo:
-    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept.
+    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept; after
+    quantisation-aware training, of the network with its activations rounded too.
 
     `settings` is all that decided the result (edgeline_train.loop.Run.settings), what overrode the recipe included.
     """
@@ -48,12 +72,17 @@ class WeightsInfo:
     loss: float
     selected_by: str
     settings: Mapping[str, Any]
+    qat: QatRecord | None = None
     schema_version: int = _SCHEMA_VERSION
 
 
-def weights_file_name(model: str, dataset: str, recipe: str) -> str:
-    """Return `<model>-<dataset>.safetensors`, with `-<recipe>` behind the data set when it is not the default."""
-    return f"{model}-{dataset}{'' if recipe == DEFAULT_RECIPE else f'-{recipe}'}{SUFFIX}"
+def weights_file_name(model: str, dataset: str, recipe: str, qat_bits: int | None = None) -> str:
+    """Return `<model>-<dataset>.safetensors`, with `-<recipe>` behind the data set when it is not the default.
+
+    Weights of quantisation-aware training have `-qat` at the end, with the number of bits where it is not 8.
+    """
+    qat = "" if qat_bits is None else "-qat" if qat_bits == 8 else f"-qat{qat_bits}"
+    return f"{model}-{dataset}{'' if recipe == DEFAULT_RECIPE else f'-{recipe}'}{qat}{SUFFIX}"
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], info: WeightsInfo) -> None:
@@ -77,11 +106,26 @@ def info_from_weights(path: Path) -> WeightsInfo:
         raise InputError(f"{path} is damaged or no safetensors file ({error}); train again with train-model") from None
     try:
         record: dict[str, Any] = json.loads(metadata[_KEY])
-        if record["schema_version"] != _SCHEMA_VERSION:
+        if record["schema_version"] not in _READABLE:
             raise InputError(f"{path} has metadata of version {record['schema_version']}, expected {_SCHEMA_VERSION}")
-        return WeightsInfo(**{**record, "labels": tuple(record["labels"])})
+        qat = _qat_from_record(record.get("qat"))
+        read = {"labels": tuple(record["labels"]), "qat": qat, "schema_version": _SCHEMA_VERSION}
+        return WeightsInfo(**{**record, **read})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} was not written by train-model: its metadata lacks or misnames {error}") from None
+
+
+def _qat_from_record(record: dict[str, Any] | None) -> QatRecord | None:
+    """JSON has lists where the record has pairs."""
+    if record is None:
+        return None
+    ends = None if record["input"] is None else _pair(record["input"])
+    return QatRecord(**{**record, "input": ends, "outputs": {k: _pair(v) for k, v in record["outputs"].items()}})
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    low, high = values
+    return low, high
 
 
 def load_weights(path: Path, network: nn.Module, model: Model) -> WeightsInfo:
