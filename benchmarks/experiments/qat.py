@@ -145,8 +145,8 @@ def text_of(model: str, outcome: Outcome) -> str:
     return "\n".join([
         "# Quantisation-aware training, against rounding after training", "",
         f"{model} on {_DATASET}: the share of the same {digits:,} test digits that is right. In float32: "
-        f"**{outcome.float_right.mean():.4f}**. All others: the graph of `export-model {model} --precision int8`, whose "
-        "activations have 8 bits, on ONNX Runtime. p is McNemar's, exact, of rounding against QAT on the same digits.",
+        f"**{outcome.float_right.mean():.4f}**. All others: the graph of `export-model {model} --precision int8` on "
+        "ONNX Runtime, whose activations have 8 bits. p is McNemar's, exact, of rounding against QAT on the same digits.",
         "", markdown(_bits_table(outcome)), markdown(_samples_table(outcome)),
         f"Made by `python benchmarks/experiments/qat.py --model {model}`, with "
         f"torch {torch.__version__.partition('+')[0]}; weights by `train-model {model}` and `train-model {model} --qat "
@@ -176,7 +176,7 @@ def _samples_table(outcome: Outcome) -> Table:
     heading = ("calibration samples", "median draw", "worst draw", "QAT", "p, worst against QAT")
     words = (
         f"8-bit weights. The float network is calibrated on so many training digits, drawn {_DRAWS} times; QAT brings "
-        "its ranges along. The worst of so many draws was picked by its accuracy: its p is smaller than a single draw's."
+        "its ranges along. The worst draw was picked by its accuracy, so its p is smaller than that of any one draw."
     )
     return Table("Fewer calibration samples", heading, tuple(rows), 1, words)
 

@@ -90,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration-samples", type=_count, metavar="N", help=f"how many samples ({DEFAULT_CALIBRATION_SAMPLES})"
     )
     calibration.add_argument(
-        "--calibration-method", choices=METHODS, 
+        "--calibration-method",
+        choices=METHODS,
         help=f"where int8 saturates ({DEFAULT_CALIBRATION_METHOD}, or what train-model --qat found)",
     )
     engine = parser.add_argument_group("engines (trt, trt-rtx)")

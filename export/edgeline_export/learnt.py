@@ -35,7 +35,9 @@ class Learnt:
 
     def within(self, plain: onnx.ModelProto) -> Learnt:
         """Return what a folded graph has of it; what operators that move numbers make has their input's range."""
-        names = {value.name for value in plain.graph.input} | {name for node in plain.graph.node for name in node.output}
+        names = {value.name for value in plain.graph.input} | {
+            name for node in plain.graph.node for name in node.output
+        }
         ranges = {name: found for name, found in self.ranges.items() if name in names}
         for node in plain.graph.node:
             if node.op_type in MOVING_OPERATORS and node.input[0] in ranges:

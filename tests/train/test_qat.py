@@ -17,7 +17,6 @@ from edgeline_train.qat import (
     ActivationQuantiser,
     FineTuning,
     WeightQuantiser,
-    fake_quantised,
     fine_tuning_recipe,
 )
 from edgeline_train.recipes import recipe_for
@@ -177,7 +176,10 @@ class Stop(Observers):
 
 def test_resuming_gives_what_an_uninterrupted_run_gives(tmp_path):
     full = load_split(DATASETS["mnist-10k"], "train")
-    splits = Split(full.images[:320], full.labels[:320], "train"), Split(full.images[320:400], full.labels[320:400], "t")
+    splits = (
+        Split(full.images[:320], full.labels[:320], "train"),
+        Split(full.images[320:400], full.labels[320:400], "t"),
+    )
     model, recipe = MODELS["lenet"], fine_tuning_recipe(recipe_for("lenet", "best", "mnist-10k"))
     preprocessing = preprocessing_for(DATASETS["mnist-10k"], model.input_shape)
     run = loop.Run(model, recipe, "mnist-10k", preprocessing, 10, 3, 0, "cpu", qat=start_of("lenet", 4))
@@ -239,9 +241,11 @@ def test_the_command(command, weights_file, tmp_path):
 def test_weights_of_the_first_schema_are_read(weights_file, tmp_path):
     content = weights_file.read_bytes()
     # As the first version wrote them: JSON within JSON, so with its quotes escaped.
-    old = content.replace(rb'\"schema_version\": 2', rb'\"schema_version\": 1').replace(rb', \"qat\": null, \"sch', rb', \"sch')
+    old = content.replace(rb"\"schema_version\": 2", rb"\"schema_version\": 1").replace(
+        rb", \"qat\": null, \"sch", rb", \"sch"
+    )
     cut = len(content) - len(old)
-    assert cut == len(rb', \"qat\": null')
+    assert cut == len(rb", \"qat\": null")
     size = int.from_bytes(content[:8], "little") - cut
     (tmp_path / "old.safetensors").write_bytes(size.to_bytes(8, "little") + old[8:])
     assert info_from_weights(tmp_path / "old.safetensors") == info_from_weights(weights_file)

@@ -183,9 +183,7 @@ def _qat_bits(args: argparse.Namespace, recipe: Recipe) -> int | None:
     return args.qat_weight_bits or 8
 
 
-def _fine_tuning(
-    model: Model, recipe: Recipe, dataset: Dataset, bits: int, args: argparse.Namespace
-) -> FineTuning:
+def _fine_tuning(model: Model, recipe: Recipe, dataset: Dataset, bits: int, args: argparse.Namespace) -> FineTuning:
     """Read the finished weights of this recipe, where training without --qat writes them."""
     path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
     command = f"train-model {model.name} --dataset {dataset.name} --recipe {recipe.name} --weights {args.weights}"

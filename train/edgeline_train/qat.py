@@ -1,11 +1,11 @@
 """Quantisation-aware fine-tuning: a trained network learns to live with the rounding that an int8 export brings.
 
-After Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018:
-weights and activations are rounded in the forward pass and gradients go straight through. What is rounded, and how, is
-what edgeline_export.quantise does in its layout `integer`, the stricter one: uint8 activations with zero point 0 where
-they are never negative and 128 elsewhere, symmetric weights per output channel, scales that float16 has. Left out: the
-int32 biases, whose steps are far finer, and operators that are no modules (an addition in `forward`), whose results
-are calibrated at the export as if there had been no QAT.
+After Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+2018: weights and activations are rounded in the forward pass and gradients go straight through. What is rounded, and
+how, is what edgeline_export.quantise does in its layout `integer`, the stricter one: uint8 activations with zero point
+0 where they are never negative and 128 elsewhere, symmetric weights per output channel, scales that float16 has. Left
+out: the int32 biases, whose steps are far finer, and operators that are no modules (an addition in `forward`), whose
+results are calibrated at the export as if there had been no QAT.
 
 Fake quantisation is torch's own operators, put between the modules by torch.fx and on the weights by a parametrisation.
 """
@@ -58,7 +58,7 @@ class FineTuning:
         return {"weight_bits": self.weight_bits, "start_sha256": self.start_sha256}
 
     def prepare(self, network: nn.Module, steps: int) -> nn.Module:
-        """Load the float weights into a fresh network; return it with fake quantisation, observing for `steps` batches."""
+        """Load the float weights into a fresh network; return it fake-quantised, with ranges of `steps` batches."""
         network.load_state_dict(self.state)
         return fake_quantised(network, self.weight_bits, steps)
 
@@ -192,7 +192,8 @@ class ActivationQuantiser(nn.Module):
 class _Tracer(fx.Tracer):
     """Looks into no module that has none inside, whoever wrote it."""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - torch's names
+        """Tell a module that computes from one that holds others; parametrisations are no modules to us."""
         return all(name == "parametrizations" for name, _ in m.named_children())
 
 
@@ -222,11 +223,11 @@ def _settle(module: nn.Conv2d | nn.Linear) -> None:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     else:
         del chain[-1]
-        module.weight = value  # type: ignore[assignment]  # through the right inverses of the others
+        module.weight = value  # through the right inverses of the others
 
 
 def _up_to_float16(exact: Tensor) -> Tensor:
-    """Return float32 numbers of at least 0, each rounded up to one that float16 has, as scale_for of the exporter does."""
+    """Round float32 numbers of at least 0 up to such as float16 has, as scale_for of the exporter does."""
     exact = exact.clamp_min(_SMALLEST_SCALE)
     near = exact.half()
     next_one = (near.view(torch.int16) + 1).view(torch.float16)  # of positive floats the bits are in order

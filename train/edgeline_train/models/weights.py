@@ -48,13 +48,14 @@ class QatRecord:
 
 def top_level(weight_bits: int) -> int:
     """Return the largest int8 number among weights of 2 to 8 bits: 127 of 8, 7 * 16 of 4."""
-    return (2 ** (weight_bits - 1) - 1) * 2 ** (8 - weight_bits)
+    return 128 - (1 << (8 - weight_bits))
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsInfo:
-    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept; after
-    quantisation-aware training, of the network with its activations rounded too.
+    """What the header says. `accuracy` and `loss` are the test split's, in float32, of the epoch that was kept.
+
+    After quantisation-aware training (`qat`) they are those of the network with its activations rounded too.
 
     `settings` is all that decided the result (edgeline_train.loop.Run.settings), what overrode the recipe included.
     """
