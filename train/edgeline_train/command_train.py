@@ -117,7 +117,8 @@ def _tensorboard(settings: Run, test_split: Split, dataset: Dataset, folder: Pat
     """Write below `folder`, with the first test image of each of four classes as samples."""
     from edgeline_train.tensorboard import TensorBoardObserver
 
-    own = folder / Path(weights_file_name(settings.model.name, settings.dataset, settings.recipe.name)).stem
+    bits = None if settings.qat is None else settings.qat.weight_bits
+    own = folder / Path(weights_file_name(settings.model.name, settings.dataset, settings.recipe.name, bits)).stem
     note(f"TensorBoard's files: {own} (look at them with: tensorboard --logdir {folder})")
     classes = range(min(_TENSORBOARD_SAMPLES, len(dataset.labels)))
     chosen = [int((test_split.labels == label).argmax()) for label in classes]
