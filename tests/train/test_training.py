@@ -148,9 +148,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_c
 
     monkeypatch.setattr(functional, "cross_entropy", poisoned)
     # The eighth step of all is the third of the second epoch, whenever the loss is looked at.
-    with pytest.raises(
-        GateError, match=r"finite at epoch 2, step 3; the checkpoint of epoch 1 is kept; .*--lr"
-    ):
+    with pytest.raises(GateError, match=r"finite at epoch 2, step 3; the checkpoint of epoch 1 is kept; .*--lr"):
         train(run_of(), splits, tmp_path)
     saved = read_checkpoint(tmp_path / "c.checkpoint.pt", run_of().settings())
     assert saved.epoch == 1
