@@ -111,6 +111,7 @@ def test_a_convolution_that_only_scales_is_known_by_its_name(lenet5):
         helper.make_node("AveragePool", ["mul_32"], ["a"], "avg_pool2d_1_nchwc"),
         helper.make_node("Conv", ["a", "mul_scale"], ["reorder_token_8"], "mul_37_mul_nchwc", group=16),
         helper.make_node("ReorderOutput", ["reorder_token_8"], ["mul_37"], "ReorderOutput_token_16"),
+        helper.make_node("Add", ["mul_37", "s4.bias"], ["add_81"], "node_add_81"),
     ]
     matches = match_optimised(graph, nodes)
     assert matches[1].nodes == ("node_mul_37",)

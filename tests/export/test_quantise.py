@@ -352,8 +352,7 @@ def test_what_lies_between_float_operators_alone_stays_float():
     made = quantised(model, ranges_of(model, batch), "integer")
     assert quantised_tensors(made) == {"x", "c", "u", "f"}
     assert coverage_of(made).macs == {"int8": 1.0}
-    expected = GraphRunner(model).run(batch)
-    assert np.abs(GraphRunner(made).run(batch) - expected).max() < 0.05 * np.abs(expected).max()
+    assert np.abs(GraphRunner(made).run(batch) - GraphRunner(model).run(batch)).max() < 0.15
 
 
 # --- what a newcomer's networks had -----------------------------------------------------------------------------------

@@ -138,7 +138,8 @@ class LeNet5(nn.Module):
         self.act6 = ScaledTanh()
         self.output = self._output(classes)
         for layer in self.modules():
-            if type(layer) in (nn.Conv2d, nn.Linear):  # a PartialConv has done it, by the inputs that each map has
+            # A PartialConv has done it itself, by the inputs that each map has.
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and not isinstance(layer, PartialConv):
                 limit = _RANGE / layer.weight[0].numel()
                 for parameter in layer.parameters():
                     nn.init.uniform_(parameter, -limit, limit)
