@@ -108,14 +108,15 @@ def test_a_convolution_that_only_scales_is_known_by_its_name(lenet5):
     """As ONNX Runtime 1.31 names it on a machine with AVX-512."""
     graph = read_graph(lenet5[1]["float"], 2)
     nodes = [
+        helper.make_node("Mul", ["input", "val_2"], ["mul_32"], "node_mul_32"),  # for all that comes before
         helper.make_node("AveragePool", ["mul_32"], ["a"], "avg_pool2d_1_nchwc"),
         helper.make_node("Conv", ["a", "mul_scale"], ["reorder_token_8"], "mul_37_mul_nchwc", group=16),
         helper.make_node("ReorderOutput", ["reorder_token_8"], ["mul_37"], "ReorderOutput_token_16"),
         helper.make_node("Add", ["mul_37", "s4.bias"], ["add_81"], "node_add_81"),
     ]
     matches = match_optimised(graph, nodes)
-    assert matches[1].nodes == ("node_mul_37",)
-    assert (matches[2].nodes, matches[2].beside) == ((), 1)
+    assert matches[2].nodes == ("node_mul_37",)
+    assert (matches[3].nodes, matches[3].beside) == ((), 2)
 
 
 def test_eager_lenet5_is_aligned_with_its_graph(lenet5):
