@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.optim import lr_scheduler
 
 from edgeline_train.recipes import Recipe
@@ -49,4 +50,8 @@ def initialise(network: nn.Module, how: str) -> None:
     if how == "xavier":
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.xavier_uniform_(module.weight)
+                drawn = nn.init.xavier_uniform_(torch.empty_like(module.weight))
+                if parametrize.is_parametrized(module, "weight"):
+                    module.weight = drawn  # its weight is computed: this sets what it is computed from
+                else:
+                    module.weight.data.copy_(drawn)
