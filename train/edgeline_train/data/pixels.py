@@ -19,5 +19,6 @@ def input_from_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     if preprocessing.pad is not None:
         rows, columns = preprocessing.pad
         planes = functional.pad(planes, (columns, columns, rows, rows))
-    mean, std = (planes.new_tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    # Numbers, not tensors: those would be copied to the device batch by batch. The data sets have one channel.
+    (mean,), (std,) = preprocessing.mean, preprocessing.std
     return (planes * preprocessing.scale - mean) / std
