@@ -35,7 +35,7 @@ demo: $(STAMP)
 	@set -e; dataset="$(DATASET)"; \
 	if [ -z "$$dataset" ]; then dataset=$$($(BIN)/python -c 'from edgeline_train.data import DATASETS, find_files; print("mnist" if find_files(DATASETS["mnist"]) else "mnist-10k")'); fi; \
 	$(BIN)/train-model lenet --dataset $$dataset --resume; \
-	$(BIN)/export-model lenet --dataset $$dataset --format onnx; \
+	$(BIN)/export-model lenet --weights weights/lenet-$$dataset.safetensors --format onnx; \
 	$(BIN)/benchmark-model artifacts/lenet-$$dataset.fp32.onnx --seconds 6
 
 test: $(STAMP)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeline.command import Parser, note, run_command
-from edgeline.errors import ResourceError
+from edgeline.errors import GateError, ResourceError
 from edgeline.files import write_atomically
 from edgeline_bench.tables import Table, markdown
 from edgeline_train.history import History, history_path, read_history
@@ -105,6 +105,15 @@ def _body(args: argparse.Namespace) -> None:
     text = table_text([(wanted, history) for wanted in RUNS if (history := _history(wanted)) is not None])
     write_atomically(RESULTS / "training.md", text)
     print(text)
+    short = [
+        wanted.name for wanted in RUNS if (history := _history(wanted)) is not None and _falls_short(wanted, history)
+    ]
+    if short:
+        raise GateError(f"below what is promised: {', '.join(short)}")
+
+
+def _falls_short(wanted: Wanted, history: History) -> bool:
+    return wanted.least is not None and history.run["accuracy"] < wanted.least
 
 
 def _history_file(wanted: Wanted) -> Path:
@@ -162,6 +171,8 @@ def _cells(wanted: Wanted, history: History) -> tuple[str, ...]:
     kept = next(epoch for epoch in history.epochs if epoch["epoch"] == history.run["best_epoch"])
     time_s = sum(epoch["time_s"] for epoch in history.epochs)
     promised = "" if wanted.least is None else f"{wanted.least:.3f}"
+    if _falls_short(wanted, history):
+        promised += " (missed)"
     return (
         wanted.model, wanted.recipe, wanted.dataset, f"`{shlex.join(wanted.command)}`", str(wanted.seed),
         f"{history.run['best_epoch']} of {history.run['epochs']}", f"{kept['train_loss']:.3f}",

@@ -80,17 +80,17 @@ def textbook_root(folder: Path) -> Path:
     return folder
 
 
-def textbook_loader(root: Path, model: str, batch: int, workers: int) -> Iterator[list[Tensor]]:
+def textbook_loader(root: Path, model: str, batch: int) -> Iterator[list[Tensor]]:
     """Return batches for ever, as the textbook makes them: each image alone."""
     size = MODELS[model].input_shape[1]
     steps = [transforms.ToTensor()] if size == 28 else [transforms.Resize(size), transforms.ToTensor()]
     data = torchvision.datasets.FashionMNIST(root, train=True, transform=transforms.Compose(steps))
-    loader = torch.utils.data.DataLoader(data, batch_size=batch, shuffle=True, num_workers=workers)
+    loader = torch.utils.data.DataLoader(data, batch_size=batch, shuffle=True)
     while True:
         yield from loader
 
 
-def textbook_stretches(root: Path, model: str, recipe_name: str, steps: int, workers: int) -> dict[str, Stretch]:
+def textbook_stretches(root: Path, model: str, recipe_name: str, steps: int) -> dict[str, Stretch]:
     """Return the textbook's loop, its data alone, and its steps alone on a batch that is there."""
     recipe = recipe_for(model, recipe_name, DATASET.name)
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def textbook_stretches(root: Path, model: str, recipe_name: str, steps: int, wor
     }
     assert optimizers.keys() <= OPTIMIZERS.keys()
     optimizer, loss = optimizers[recipe.optimizer](), nn.CrossEntropyLoss()
-    loader = textbook_loader(root, model, recipe.batch_size, workers)
+    loader = textbook_loader(root, model, recipe.batch_size)
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
@@ -160,9 +160,9 @@ def our_stretch(model: str, recipe_name: str, steps: int, split: Split) -> Stret
     return stretch
 
 
-def measure(root: Path, model: str, recipe: str, steps: int, rounds: int, workers: int, split: Split) -> Case:
+def measure(root: Path, model: str, recipe: str, steps: int, rounds: int, split: Split) -> Case:
     """Run the interleaved rounds, after one that is not counted."""
-    stretches = textbook_stretches(root, model, recipe, steps, workers)
+    stretches = textbook_stretches(root, model, recipe, steps)
     stretches["ours"] = our_stretch(model, recipe, steps, split)
     rates: dict[str, list[float]] = {name: [] for name in stretches}
     batch = recipe_for(model, recipe, DATASET.name).batch_size
@@ -175,7 +175,7 @@ def measure(root: Path, model: str, recipe: str, steps: int, rounds: int, worker
     return Case(model=model, batch=batch, **rates)
 
 
-def table_of(cases: list[Case], workers: int, rounds: int) -> str:
+def table_of(cases: list[Case], rounds: int) -> str:
     """Return the result as Markdown."""
     machine = machine_record("cpu", 1)
     lines = [
@@ -183,7 +183,7 @@ def table_of(cases: list[Case], workers: int, rounds: int) -> str:
         "",
         f"`{' '.join(['python', *sys.argv])}`",
         "",
-        f"{rounds} interleaved rounds, DataLoader with {workers} worker processes; {machine['cpu']},",
+        f"{rounds} interleaved rounds, DataLoader in the same process (its default); {machine['cpu']},",
         f"{machine['threads']} threads, torch {machine['torch']}, {platform.system()}. Examples per second,",
         "medians of the rounds; the ratio is the median of the rounds' ratios, with its 95 % interval.",
         "",
@@ -202,7 +202,6 @@ def main() -> None:
     """Measure, print, and write if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=11, help="interleaved rounds that count (11)")
-    parser.add_argument("--workers", type=int, default=0, help="DataLoader's num_workers (0, its default)")
     parser.add_argument("--models", nargs="+", default=[case[0] for case in CASES], help="which of lenet, alexnet")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table")
     args = parser.parse_args()
@@ -210,10 +209,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = textbook_root(Path(folder))
         cases = [
-            measure(root, model, recipe, steps, args.rounds, args.workers, split)
+            measure(root, model, recipe, steps, args.rounds, split)
             for model, recipe, steps in CASES if model in args.models
         ]  # fmt: skip
-    text = table_of(cases, args.workers, args.rounds)
+    text = table_of(cases, args.rounds)
     print(text)
     if args.write:
         write_atomically(args.write, text)

@@ -46,7 +46,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path to write; on success it is flushed and renamed to `path`, on any failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
     temporary = _temporary(path)
+    _in_use.add(temporary.name)
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -54,6 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _in_use.discard(temporary.name)
 
 
 @contextlib.contextmanager
@@ -93,7 +96,11 @@ def _remove_stale(path: Path) -> None:
         owner = left.name.removesuffix(".tmp").rpartition(".")[2].partition("-")[0]
         # Our own number may be an earlier process's, too: a container starts with the same ones each time.
         if owner.isdigit() and left.name not in _in_use and (int(owner) == os.getpid() or not _is_running(int(owner))):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
 
 def _is_running(pid: int) -> bool:

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgeline.manifest import Preprocessing
 from edgeline_train.data import Split
-from edgeline_train.evaluation import evaluate
+from edgeline_train.evaluation import evaluate, tensors_from_split
 from edgeline_train.team import Team
 
 PLAIN = Preprocessing(None, 1.0, (0.0,), (1.0,))
@@ -27,7 +27,7 @@ def split(pixels, labels):
 
 
 # Predictions 0, 1, 1, 0, 0 of the true classes 0, 0, 1, 2, 2.
-FIVE = split([[2, 0, 0], [0, 2, 0], [0, 2, 0], [2, 0, 0], [2, 0, 0]], [0, 0, 1, 2, 2])
+FIVE = tensors_from_split(split([[2, 0, 0], [0, 2, 0], [0, 2, 0], [2, 0, 0], [2, 0, 0]], [0, 0, 1, 2, 2]), "cpu")
 
 
 def test_counts_and_loss_by_hand():
@@ -39,7 +39,7 @@ def test_counts_and_loss_by_hand():
 
 
 def test_more_than_one_batch_and_a_class_that_never_occurs():
-    many = split([[1, 0, 0]] * 601, [0] * 601)
+    many = tensors_from_split(split([[1, 0, 0]] * 601, [0] * 601), "cpu")
     assert evaluate(FirstPixels(), many, PLAIN, 3, "cpu").confusion.tolist() == [[601, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 

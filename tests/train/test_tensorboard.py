@@ -21,7 +21,7 @@ def to_input(images):
 
 def observer(folder, done_steps=0):
     board = TensorBoardObserver(folder, IMAGES, ("coat", "pullover"), to_input, "cpu")
-    board.on_start(done_steps)
+    board.on_start([Epoch(2, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0, done_steps)] if done_steps else [])
     return board
 
 

@@ -42,8 +42,8 @@ class Watch:
     def __init__(self, act=lambda _step: None):
         self.act, self.steps, self.epochs, self.started, self.closed = act, [], [], [], 0
 
-    def on_start(self, done_steps):
-        self.started.append(done_steps)
+    def on_start(self, done):
+        self.started.append([epoch.global_step for epoch in done])
 
     def on_step(self, step: Step):
         self.steps.append(step)
@@ -110,7 +110,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(splits, tmp_path, model_
     resumed = train(run_of(), splits, tmp_path, watch, resume=True)
     assert same(whole, resumed)
     assert without_times(whole.history) == without_times(resumed.history)
-    assert watch.started == [5]  # one epoch of 320 images in batches of 64
+    assert watch.started == [[5]]  # one epoch of 320 images in batches of 64
     assert [epoch.epoch for epoch in watch.epochs] == [2, 3]
 
 
@@ -136,19 +136,37 @@ def test_the_best_epoch_is_kept(splits, tmp_path):
     assert accuracies[result.best_epoch - 1] == max(accuracies)
 
 
+@pytest.mark.parametrize(("step", "words"), [(3, "at epoch 2, step 3"), (5, "at epoch 2, step 5")])
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_checkpoint(
-    splits, tmp_path, monkeypatch
+    splits, tmp_path, monkeypatch, step, words
 ):
     real, calls = functional.cross_entropy, []
 
     def poisoned(*args, **kwargs):
         calls.append(kwargs.get("label_smoothing"))
         trained = sum(smoothing is not None for smoothing in calls)  # evaluations do not smooth
-        return real(*args, **kwargs) * (math.nan if trained == 8 else 1.0)
+        return real(*args, **kwargs) * (math.nan if trained == 5 + step else 1.0)
 
     monkeypatch.setattr(functional, "cross_entropy", poisoned)
-    # The eighth step of all is the third of the second epoch, whenever the loss is looked at.
-    with pytest.raises(GateError, match=r"finite at epoch 2, step 3; the checkpoint of epoch 1 is kept; .*--lr"):
+    # Five steps an epoch; the step is named whenever the loss is looked at.
+    with pytest.raises(GateError, match=rf"finite {words}; the checkpoint of epoch 1 is kept; .*--lr"):
+        train(run_of(), splits, tmp_path)
+    saved = read_checkpoint(tmp_path / "c.checkpoint.pt", run_of().settings())
+    assert saved.epoch == 1
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in saved.network.values())
+
+
+def test_an_update_that_no_loss_has_shown_keeps_the_last_good_checkpoint_too(splits, tmp_path, monkeypatch):
+    """The last step of the second epoch breaks the weights: only the test split's loss tells."""
+
+    def step(self, inputs, target, size, real=loop.Trainer._step):
+        sums = real(self, inputs, target, size)
+        if self.scheduler.last_epoch == 10:
+            self.network.fc3.bias.data.fill_(math.inf)
+        return sums
+
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    with pytest.raises(GateError, match="finite after epoch 2, step 5; the checkpoint of epoch 1 is kept"):
         train(run_of(), splits, tmp_path)
     saved = read_checkpoint(tmp_path / "c.checkpoint.pt", run_of().settings())
     assert saved.epoch == 1
@@ -201,6 +219,8 @@ def test_kept_checkpoints_are_one_an_epoch(splits, tmp_path):
         "epoch-001.pt", "epoch-002.pt", "epoch-003.pt",
     ]  # fmt: skip
     assert read_checkpoint(tmp_path / "c.checkpoints" / "epoch-002.pt", run_of().settings()).epoch == 2
+    train(run_of(1), splits, tmp_path, keep=True)  # another run: what the first one kept is not its
+    assert [path.name for path in (tmp_path / "c.checkpoints").iterdir()] == ["epoch-001.pt"]
 
 
 def test_bf16_and_channels_last_train(splits, tmp_path):
@@ -238,7 +258,16 @@ def test_devices():
         (["lenet", "--patience", "0"], "--patience must be above 0, got 0"),
         (["lenet", "--sweep", "pooling=1,2"], "--sweep takes OPTION=A,B,... with one of batch-size"),
         (["lenet", "--sweep", "batch-size=32,x"], "--sweep batch-size takes int values, got 'x'"),
-        (["lenet", "--sweep", "lr=0.1,0.1"], "--sweep lr names a value twice"),
+        (
+            ["lenet", "--sweep", "lr=0.1,1e-1"],
+            "--sweep lr takes values that differ, separated by commas, got '0.1,1e-1'",
+        ),
+        (["lenet", "--sweep", "lr=,"], "--sweep lr takes values that differ, separated by commas, got ','"),
+        (["lenet", "--sweep", "lr=1", "--qat"], "--sweep trains float weights"),
+        (
+            ["lenet", "--sweep", "lr=1", "--plot-activations", "3"],
+            "--plot-activations and --sweep are two things to do",
+        ),
         (
             ["lenet", "--plot-activations", "3"],
             "there are no weights at weights/lenet-mnist-10k.safetensors; make them: ",
@@ -280,6 +309,42 @@ def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
     code, _, err = command(MAIN, "lenet", "--weights", tmp_path, "--epochs", 4, "--lr", 0.01, "--resume")
     assert code == 2
     assert "is finished, with other settings (epochs 3 instead of 4, lr 0.02 instead of 0.01)" in one_line(err)
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_written(splits, tmp_path, monkeypatch):
+    """A stream that takes 20,000 bytes, as a full disk would: torch's own writer then raises something else."""
+    real = Path.open
+
+    def small(self, mode="r", *args, **kwargs):
+        stream = real(self, mode, *args, **kwargs)
+        if mode == "wb" and self.name.endswith(".tmp"):
+            write, taken = stream.write, []
+
+            def limited(content):
+                taken.append(len(content))
+                if sum(taken) > 20_000:
+                    raise OSError(28, os.strerror(28))
+                return write(content)
+
+            class Small:
+                """A real stream but for its write."""
+
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *_):
+                    stream.close()
+
+                def __getattr__(self, name):
+                    return limited if name == "write" else getattr(stream, name)
+
+            return Small()
+        return stream
+
+    monkeypatch.setattr(Path, "open", small)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(run_of(1), splits, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_nothing_half_written(command, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="where to train")
     how.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     how.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better test accuracy")
+    how.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=None,
+        help="compile the training step (torch.compile); on GPUs the default, on a CPU it seldom pays",
+    )  # fmt: skip
     how.add_argument("--sweep", metavar="OPTION=A,B,...", help="train once for each value; a table and a plot of them")
     write = parser.add_argument_group("what is written")
     write.add_argument(
@@ -97,6 +102,7 @@ def _body(args: argparse.Namespace) -> None:
     _need_torch()
     if args.summary:
         return _print_summary(model, args.json)
+    _check_together(args)
     with interrupts.held():
         if args.plot_activations is not None:
             from edgeline_train.command_activations import run
@@ -105,6 +111,19 @@ def _body(args: argparse.Namespace) -> None:
         else:
             from edgeline_train.command_train import run
     return run(model, args)
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Refuse options that one another would silently have no effect."""
+    instead = [
+        name for name in ("--plot-activations", "--sweep") if getattr(args, name[2:].replace("-", "_")) is not None
+    ]
+    if len(instead) > 1:
+        raise InputError(f"{' and '.join(instead)} are two things to do: give one of them")
+    if instead and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"{instead[0]} runs in one process: leave torchrun out")
+    if args.sweep is not None and args.qat:
+        raise InputError("--sweep trains float weights, and --qat needs finished ones: sweep without --qat")
 
 
 def _print_models(as_json: bool) -> None:

@@ -19,7 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeline.command import note
-from edgeline.errors import EXIT_INTERRUPTED, InputError, ResourceError
+from edgeline.errors import (
+    EXIT_CAPABILITY,
+    EXIT_GATE,
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    GateError,
+    InputError,
+    MissingCapabilityError,
+    ResourceError,
+)
 from edgeline.files import write_atomically
 from edgeline_train.figures import new_figure, save_figure
 from edgeline_train.history import history_path, read_history
@@ -29,6 +39,7 @@ from edgeline_train.recipes import default_dataset, recipe_for
 
 _KINDS = {"batch-size": int, "epochs": int, "seed": int, "lr": float, "label-smoothing": float}
 _LOGARITHMIC = ("batch-size", "lr")
+_LOG_WIDTH = 120  # of a pipe or a file, where nobody says how wide it is
 # What is handed on to each run as it was given; the swept option is taken out of it.
 _PASSED = ("data_root", "seed", "epochs", "batch_size", "lr", "augment", "label_smoothing", "patience", "device")
 
@@ -43,7 +54,7 @@ class Point:
     best_epoch: int
     time_s: float
     examples_per_s: float
-    peak_memory_bytes: int | None
+    peak_memory_bytes: int | None  # of the GPU where one was used, else of the process
     weights: str
 
 
@@ -54,21 +65,32 @@ def run(model: Model, args: argparse.Namespace) -> None:
     recipe_for(model.name, args.recipe, dataset)
     name = weights_file_name(model.name, dataset, args.recipe)
     folder = args.weights / "sweeps" / f"{Path(name).stem}-{option}"
-    points = []
+    points: list[Point] = []
+    failed: list[float] = []
     for number, text in enumerate(values, 1):
         note(f"{option} {text} ({number} of {len(values)})")
         own = folder / text
-        _train(_command(model.name, dataset, args, option, text, own), option, text)
-        points.append(_point(float(text), own / name))
+        if _train(_command(model.name, dataset, args, option, text, own), option, text):
+            points.append(_point(float(text), own / name))
+        else:
+            failed.append(float(text))
         # After every run: a sweep that is stopped leaves what it has.
-        record = {"option": option, "model": model.name, "dataset": dataset, "points": [asdict(p) for p in points]}
+        record = {
+            "option": option, "model": model.name, "dataset": dataset, "recipe": args.recipe,
+            "points": [asdict(p) for p in points], "failed": failed,
+        }  # fmt: skip
         write_atomically(folder / "sweep.json", json.dumps(record, indent=2) + "\n")
+    if not points:
+        raise GateError(f"none of {option} {args.sweep.partition('=')[2]} could be trained to its end")
     picture = folder / f"{option}.png"
     plot_sweep(points, option, f"{model.name} on {dataset}: {option}", picture)
     if args.json:
         print(json.dumps(record, indent=2))
     else:
-        Console(highlight=False).print(_table(points, option))
+        terminal = sys.stdout.isatty()
+        Console(highlight=False, width=None if terminal else _LOG_WIDTH).print(_table(points, option))
+        for value in failed:
+            note(f"{option} {value:g} was not trained to its end: its loss was no longer finite")
         note(f"{picture} and {folder / 'sweep.json'} hold the same")
 
 
@@ -78,13 +100,14 @@ def _parse(text: str) -> tuple[str, list[str]]:
     if option not in _KINDS or not given:
         raise InputError(f"--sweep takes OPTION=A,B,... with one of {', '.join(_KINDS)}, got '{text}'")
     values = [value.strip() for value in given.split(",") if value.strip()]
+    numbers = []
     for value in values:
         try:
-            _KINDS[option](value)
+            numbers.append(_KINDS[option](value))
         except ValueError:
             raise InputError(f"--sweep {option} takes {_KINDS[option].__name__} values, got '{value}'") from None
-    if len(set(values)) != len(values):
-        raise InputError(f"--sweep {option} names a value twice: {given}")
+    if not values or len(set(numbers)) != len(numbers):
+        raise InputError(f"--sweep {option} takes values that differ, separated by commas, got '{given}'")
     return option, values
 
 
@@ -94,8 +117,10 @@ def _command(model: str, dataset: str, args: argparse.Namespace, option: str, va
         given = getattr(args, key)
         if key.replace("_", "-") != option and given is not None:
             command += [f"--{key.replace('_', '-')}", str(given)]
-    if args.bf16 is not None:
-        command.append("--bf16" if args.bf16 else "--no-bf16")
+    for key in ("bf16", "compile"):
+        given = getattr(args, key)
+        if given is not None:
+            command.append(f"--{key}" if given else f"--no-{key}")
     if args.keep:
         command.append("--keep")
     if args.resume:
@@ -105,7 +130,8 @@ def _command(model: str, dataset: str, args: argparse.Namespace, option: str, va
     return [*command, f"--{option}", value, "--weights", str(folder)]
 
 
-def _train(command: Sequence[str], option: str, value: str) -> None:
+def _train(command: Sequence[str], option: str, value: str) -> bool:
+    """Train one value; False when its loss did not stay finite, which ends that value and not the sweep."""
     # Its progress goes to our stderr; what it prints as its result is in the history as well.
     try:
         code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
@@ -114,10 +140,10 @@ def _train(command: Sequence[str], option: str, value: str) -> None:
         raise
     if code in (EXIT_INTERRUPTED, -2):
         raise KeyboardInterrupt
-    if code == 2:
-        raise InputError(f"{option} {value} cannot be trained: see the line above")
-    if code:
-        raise ResourceError(f"the training with {option} {value} ended with exit code {code}: see the line above")
+    if code not in (EXIT_OK, EXIT_GATE):
+        kind = {EXIT_INPUT: InputError, EXIT_CAPABILITY: MissingCapabilityError}.get(code, ResourceError)
+        raise kind(f"the training with {option} {value} ended with exit code {code}: see the line above")
+    return code == EXIT_OK
 
 
 def _point(value: float, weights: Path) -> Point:
@@ -129,7 +155,7 @@ def _point(value: float, weights: Path) -> Point:
         best_epoch=history.run["best_epoch"],
         time_s=sum(epoch["time_s"] for epoch in history.epochs),
         examples_per_s=median(epoch["examples_per_s"] for epoch in history.epochs),
-        peak_memory_bytes=history.machine.get("peak_memory_bytes"),
+        peak_memory_bytes=history.machine.get("peak_device_memory_bytes") or history.machine.get("peak_memory_bytes"),
         weights=str(weights),
     )
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeline.command import note
-from edgeline.errors import InputError
+from edgeline.errors import InputError, MissingCapabilityError
 from edgeline_train.augment import check_augmentations
 from edgeline_train.checkpoint import Checkpoints
 from edgeline_train.confusion import print_confusion
 from edgeline_train.curve import plot_curve
 from edgeline_train.data import Split
-from edgeline_train.data.datasets import Dataset, dataset_from_name, load_split, preprocessing_for
+from edgeline_train.data.datasets import Dataset, dataset_from_name, find_or_download, load_split, preprocessing_for
 from edgeline_train.data.pixels import input_from_pixels
 from edgeline_train.history import history_path, write_history
 from edgeline_train.live import LiveObserver
@@ -28,7 +28,7 @@ from edgeline_train.models.weights import WeightsInfo, info_from_weights, weight
 from edgeline_train.observer import Observer, Observers
 from edgeline_train.qat import FineTuning, fine_tuning_from, fine_tuning_recipe
 from edgeline_train.recipes import Recipe, default_dataset, recipe_for
-from edgeline_train.team import joined_team, leads, own_device, restarted, team_size
+from edgeline_train.team import Team, joined_team, leads, own_device, restarted, team_size
 
 _TENSORBOARD_SAMPLES = 4
 
@@ -42,61 +42,61 @@ def run(model: Model, args: argparse.Namespace) -> None:
     standardisation = None if recipe.standardise else (0.0, 1.0)
     preprocessing = preprocessing_for(dataset, model.input_shape, model.pad, standardisation)
     epochs = args.epochs or recipe.epochs[dataset.name]
-    qat = None if bits is None else _fine_tuning(model, recipe, dataset, bits, args)
+    qat = None if bits is None else _fine_tuning(model, recipe, dataset, bits, device, args)
     settings = Run(
-        model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device, args.patience, qat
-    )
+        model, recipe, dataset.name, preprocessing, len(dataset.labels), epochs, args.seed, device, args.patience, qat,
+        device.startswith("cuda") if args.compile is None else args.compile,
+    )  # fmt: skip
     path: Path = args.weights / weights_file_name(model.name, dataset.name, recipe.name, bits)
     checkpoints = Checkpoints.beside(path, args.keep)
-    resume = args.resume or restarted()
-    if resume and not checkpoints.last.exists() and path.exists():
+    if args.resume and not checkpoints.last.exists() and path.exists():
         return _print_result(path, _finished(path, settings), args.json)
-    if leads():
-        _announce(path, checkpoints, resume)
-    splits = load_split(dataset, "train", args.data_root), load_split(dataset, "test", args.data_root)
-    if leads():
-        args.weights.mkdir(parents=True, exist_ok=True)
-        several = f" in each of {team_size()} processes" if team_size() > 1 else ""
-        note(
-            f"training {model.name} on {dataset.name} ({len(splits[0]):,} + {len(splits[1]):,} images), "
-            f"{epochs} epoch{'s' if epochs > 1 else ''} of batch {recipe.batch_size} on {device}{several}"
-        )
-        if qat is not None:
-            note(f"from weights of accuracy {qat.float_accuracy:.4f}, rounded to {bits} bits, activations to 8")
     started = time.perf_counter()
-    result = _train(settings, splits, dataset, checkpoints, resume, args)
-    if result is None:
+    with joined_team(device) as team:
+        result = _train(settings, dataset, path, checkpoints, team, args)
+    if not team.leads:
         return None
     state, learnt = (result.state, None) if qat is None else qat.finish(model.build(settings.classes), result.state)
     info = dataclasses.replace(_info(settings, result, dataset), qat=learnt)
     matrix = result.evaluation.confusion.tolist()
-    write_history(history_path(path), info, machine_record(device, team_size()), result.history, matrix)
-    picture = path.with_suffix(".curve.png")
-    plot_curve(result.history, picture, f"{model.name} on {dataset.name}, recipe {recipe.name}, seed {args.seed}")
+    # The weights come after their history, since they say that the run is finished; the picture can be drawn again.
+    write_history(history_path(path), info, machine_record(device, team.size), result.history, matrix)
     write_weights(path, state, info)
     checkpoints.remove()
+    picture = path.with_suffix(".curve.png")
+    plot_curve(result.history, picture, f"{model.name} on {dataset.name}, recipe {recipe.name}, seed {args.seed}")
     print_confusion(matrix, dataset.labels)
     note(f"trained in {time.perf_counter() - started:.0f} s; {picture.name} and {history_path(path).name} say how")
     return _print_result(path, info, args.json)
 
 
 def _train(
-    settings: Run,
-    splits: tuple[Split, Split],
-    dataset: Dataset,
-    checkpoints: Checkpoints,
-    resume: bool,
-    args: argparse.Namespace,
-) -> Result | None:
-    """Train, in a team where torchrun made one; return the result in the lead only."""
-    with joined_team(settings.device) as team, _told(settings, splits[1], dataset, args) as observers:
+    settings: Run, dataset: Dataset, path: Path, checkpoints: Checkpoints, team: Team, args: argparse.Namespace
+) -> Result:
+    """Read the data and train; the lead tells how it goes."""
+    resume = args.resume or restarted()
+    if team.leads:
+        _announce(path, checkpoints, resume, team)
+        args.weights.mkdir(parents=True, exist_ok=True)
+    team.from_lead(lambda: str(find_or_download(dataset, args.data_root)))  # one download, not one a process
+    splits = load_split(dataset, "train", args.data_root), load_split(dataset, "test", args.data_root)
+    if team.leads:
+        epochs, several = settings.epochs, f" in each of {team.size} processes" if team.size > 1 else ""
+        sizes = f"{len(splits[0]):,} + {len(splits[1]):,} images"
+        note(
+            f"training {settings.model.name} on {dataset.name} ({sizes}), {epochs} epoch{'s' if epochs > 1 else ''} of "
+            f"batch {settings.recipe.batch_size} on {settings.device}{several}"
+        )
+        if settings.qat is not None:
+            bits, accuracy = settings.qat.weight_bits, settings.qat.float_accuracy
+            note(f"from weights of accuracy {accuracy:.4f}, rounded to {bits} bits, activations to 8")
+    with _told(settings, splits[1], dataset, args) as observers:
         try:
-            result = train(settings, *splits, observers, checkpoints, resume, team)
+            return train(settings, *splits, observers, checkpoints, resume, team)
         except KeyboardInterrupt:
             if team.leads and checkpoints.last.exists():
                 note(f"stopped; go on with the same command and --resume (checkpoint: {checkpoints.last})")
             raise
-        return result if team.leads else None
 
 
 @contextlib.contextmanager
@@ -125,17 +125,25 @@ def _tensorboard(settings: Run, test_split: Split, dataset: Dataset, folder: Pat
     return TensorBoardObserver(
         own,
         test_split.images[chosen],
-        [dataset.labels[label] for label in classes],
+        [dataset.labels[test_split.labels[index]] for index in chosen],
         lambda pixels: input_from_pixels(pixels, settings.preprocessing),
         settings.device,
     )
 
 
-def _announce(path: Path, checkpoints: Checkpoints, resume: bool) -> None:
+def _announce(path: Path, checkpoints: Checkpoints, resume: bool, team: Team) -> None:
     if path.exists() and not resume:
         note(f"{path} will be replaced when this run ends")
-    if checkpoints.last.exists():
-        note(f"{'resuming from' if resume else 'starting anew; --resume would have gone on from'} {checkpoints.last}")
+    if not checkpoints.last.exists():
+        return
+    if resume:
+        note(f"resuming from {checkpoints.last}")
+    elif team.size == 1:
+        note(f"starting anew; --resume would have gone on from {checkpoints.last}")
+    else:  # where torchrun starts the processes again, they must not take an earlier run's for theirs
+        aside = checkpoints.last.with_suffix(".before.pt")
+        checkpoints.last.replace(aside)
+        note(f"starting anew; the checkpoint of an earlier run is now {aside}")
 
 
 def _finished(path: Path, run: Run) -> WeightsInfo:
@@ -184,8 +192,14 @@ def _qat_bits(args: argparse.Namespace, recipe: Recipe) -> int | None:
     return args.qat_weight_bits or 8
 
 
-def _fine_tuning(model: Model, recipe: Recipe, dataset: Dataset, bits: int, args: argparse.Namespace) -> FineTuning:
+def _fine_tuning(
+    model: Model, recipe: Recipe, dataset: Dataset, bits: int, device: str, args: argparse.Namespace
+) -> FineTuning:
     """Read the finished weights of this recipe, where training without --qat writes them."""
+    if team_size() > 1:
+        raise InputError("--qat trains in one process: each would find ranges of its own; leave torchrun out")
+    if device == "mps":
+        raise MissingCapabilityError("torch has no fake quantisation on mps: give --device cpu")
     path = args.weights / weights_file_name(model.name, dataset.name, recipe.name)
     command = f"train-model {model.name} --dataset {dataset.name} --recipe {recipe.name} --weights {args.weights}"
     return fine_tuning_from(path, model, len(dataset.labels), bits, command)

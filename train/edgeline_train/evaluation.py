@@ -33,7 +33,7 @@ class Evaluation:
 
 def evaluate(
     network: nn.Module,
-    split: Split,
+    examples: tuple[Tensor, Tensor],
     preprocessing: Preprocessing,
     classes: int,
     device: str,
@@ -42,12 +42,14 @@ def evaluate(
     channels_last: bool = False,
     team: Team = ALONE,
 ) -> Evaluation:
-    """Judge a network, which is left in eval mode; with a team, each of its processes takes its share of the split."""
+    """Judge a network on `examples` of tensors_from_split; it is left in eval mode.
+
+    With a team, each of its processes takes its share.
+    """
     network.eval()
-    images, labels = tensors_from_split(split, device)
-    images, labels = images[team.rank :: team.size], labels[team.rank :: team.size]
+    images, labels = (part[team.rank :: team.size] for part in examples)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    loss = 0.0
+    loss = torch.zeros((), device=device)
     with torch.inference_mode(), autocast(device, bf16):
         for start in range(0, len(labels), _BATCH):
             batch = input_from_pixels(images[start : start + _BATCH], preprocessing)
@@ -57,11 +59,10 @@ def evaluate(
             logits = network(batch).float()
             pairs = target * classes + logits.argmax(1)
             confusion += torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
-            loss += float(functional.cross_entropy(logits, target, reduction="sum"))
-    total = torch.tensor(loss, device=device)
+            loss += functional.cross_entropy(logits, target, reduction="sum")
     team.sum_(confusion)
-    team.sum_(total)
-    return Evaluation(float(total) / int(confusion.sum()), confusion.cpu())
+    team.sum_(loss)
+    return Evaluation(float(loss) / int(confusion.sum()), confusion.cpu())
 
 
 def tensors_from_split(split: Split, device: str) -> tuple[Tensor, Tensor]:

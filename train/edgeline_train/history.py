@@ -60,7 +60,7 @@ def write_history(
         "epochs": list(epochs),
         "confusion": [list(row) for row in confusion],
     }
-    write_atomically(path, json.dumps(record, indent=2) + "\n")
+    write_atomically(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def read_history(path: Path) -> History:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
 
@@ -93,8 +93,9 @@ class LiveObserver:
         finally:
             self._live.stop()
 
-    def on_start(self, done_steps: int) -> None:
-        """Nothing is known yet that could be shown."""
+    def on_start(self, done: Sequence[Epoch]) -> None:
+        """Know the epochs of before: the best may be among them."""
+        self._epochs = list(done)
 
     def on_step(self, step: Step) -> None:
         """Move the bars; in a log, print a line each ten seconds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +47,15 @@ class Run:
     device: str
     patience: int | None = None
     qat: FineTuning | None = None
+    compile: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Return what a checkpoint must agree in, as plain values, as JSON gives them back."""
         recipe = {key: value for key, value in asdict(self.recipe).items() if key not in ("name", "epochs", "source")}
         return {
             "model": self.model.name, "recipe": self.recipe.name, "dataset": self.dataset, "epochs": self.epochs,
-            "seed": self.seed, "patience": self.patience, **recipe, "augment": list(self.recipe.augment),
+            "seed": self.seed, "patience": self.patience, "compile": self.compile,
+            **recipe, "augment": list(self.recipe.augment),
             "qat": None if self.qat is None else self.qat.settings(),
         }  # fmt: skip
 
@@ -111,21 +113,37 @@ def train(
     scheduler = make_scheduler(optimizer, run.recipe, steps * run.epochs)
     first, history = 0, []
     best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "loss": math.inf, "state": {}}
-    saved = team.from_lead(lambda: checkpoints.read(run.settings())) if resume else None
-    if saved is not None:
-        network.load_state_dict(saved.network)
-        optimizer.load_state_dict(dict(saved.optimizer))
-        scheduler.load_state_dict(dict(saved.scheduler))
+    # Each process reads the file, when the lead has found it good: none takes a pickle from another.
+    if resume and team.from_lead(lambda: checkpoints.read(run.settings()) is not None):
+        saved = checkpoints.read(run.settings())
+        if saved is None:
+            raise InputError(f"{checkpoints.last} is seen by the lead alone: all machines need the folder in common")
+        saved.restore(network, optimizer, scheduler)
         first, history, best = saved.epoch, saved.history, dict(saved.best)
-    observer.on_start(first * steps)
-    trainer = Trainer(run, network, team.wrap(network), optimizer, scheduler, observer, team)
+        del saved  # of AlexNet, half a gigabyte
+    else:
+        checkpoints.start()
+    observer.on_start([Epoch(**record) for record in history])
+    wrapped = team.wrap(network)
+    trainer = Trainer(
+        run,
+        network,
+        cast(nn.Module, torch.compile(wrapped)) if run.compile else wrapped,
+        optimizer,
+        scheduler,
+        observer,
+        team,
+    )
+    examples = tensors_from_split(test_split, run.device)
     for epoch in range(first + 1, run.epochs + 1):
         if run.patience is not None and epoch - 1 - best["epoch"] >= run.patience:
             break
         started = time.perf_counter()
         network.train()
         loss, accuracy, rate = trainer.epoch(epoch, steps, images, labels)
-        judged = _judge(run, network, test_split, team, run.recipe.bf16)
+        judged = _judge(run, network, examples, team, run.recipe.bf16)
+        if not math.isfinite(judged.loss):  # the last step's update may do what no step's loss has shown
+            raise not_finite(run, epoch, steps, "after")
         record = Epoch(
             epoch, loss, accuracy, judged.loss, judged.accuracy, rate, time.perf_counter() - started, epoch * steps
         )
@@ -143,14 +161,23 @@ def train(
         observer.on_epoch(record, run.epochs, network)
     # Epochs are compared in the precision of training; what is published is the float32 network's own figure.
     network.load_state_dict(best["state"])
-    return Result(best["state"], best["epoch"], _judge(run, network, test_split, team, bf16=False), history)
+    return Result(best["state"], best["epoch"], _judge(run, network, examples, team, bf16=False), history)
 
 
-def _judge(run: Run, network: nn.Module, split: Split, team: Team, bf16: bool) -> Evaluation:
+def _judge(run: Run, network: nn.Module, examples: tuple[Tensor, Tensor], team: Team, bf16: bool) -> Evaluation:
     return evaluate(
-        network, split, run.preprocessing, run.classes, run.device, bf16=bf16, channels_last=run.recipe.channels_last,
-        team=team,
+        network, examples, run.preprocessing, run.classes, run.device, bf16=bf16,
+        channels_last=run.recipe.channels_last, team=team,
     )  # fmt: skip
+
+
+def not_finite(run: Run, epoch: int, step: int, when: str) -> GateError:
+    """Return the error that ends a run whose loss is no longer finite."""
+    kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
+    return GateError(
+        f"the loss is no longer finite {when} epoch {epoch}, step {step}; {kept}; "
+        f"try a lower --lr than {run.recipe.lr:g}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +208,13 @@ class Trainer:
             global_step = (epoch - 1) * steps + done
             if (now - reported > _REPORT_INTERVAL_S or global_step % REPORT_STEPS == 0) and done < steps:
                 reported = now
-                mean, accuracy = self._means(epoch, sums[:done], seen, team.size)
+                # A share that is not finite ends a team at the epoch's end, when all of it sees that.
+                mean, accuracy = self._means(epoch, sums[:done], seen, team.size, check=team.size == 1)
                 self.observer.on_step(
                     Step(epoch, run.epochs, done, steps, global_step, mean, accuracy, seen / (now - started), rate)
                 )  # fmt: skip
         team.sum_(sums)
-        mean, accuracy = self._means(epoch, sums, seen, 1)
+        mean, accuracy = self._means(epoch, sums, seen, 1, check=True)
         per_s = seen / (time.perf_counter() - started)
         self.observer.on_step(Step(epoch, run.epochs, steps, steps, epoch * steps, mean, accuracy, per_s, rate))
         return mean, accuracy, per_s
@@ -204,18 +232,13 @@ class Trainer:
         self.scheduler.step()
         return torch.stack([total.detach().float(), (logits.detach().argmax(1) == target).sum().float()])
 
-    def _means(self, epoch: int, sums: Tensor, seen: int, shares: int) -> tuple[float, float]:
+    def _means(self, epoch: int, sums: Tensor, seen: int, shares: int, check: bool) -> tuple[float, float]:
         """Return loss and accuracy per example so far; `shares`: of how many this process has seen one.
 
-        Raises GateError, naming the step, when the loss is no longer finite.
+        With `check`, raises GateError, naming the step, when the loss is no longer finite.
         """
         losses, right = sums.cpu().double().unbind(1)
         finite = torch.isfinite(losses)
-        if not bool(finite.all()):
-            step = int((~finite).nonzero()[0]) + 1
-            kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was finished"
-            raise GateError(
-                f"the loss is no longer finite at epoch {epoch}, step {step}; {kept}; "
-                f"try a lower --lr than {self.run.recipe.lr:g}"
-            )
+        if check and not bool(finite.all()):
+            raise not_finite(self.run, epoch, int((~finite).nonzero()[0]) + 1, "at")
         return float(losses.sum()) * shares / seen, float(right.sum()) * shares / seen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,8 +54,8 @@ class Epoch:
 class Observer(Protocol):
     """What is told. It is called in the training loop: what takes long there slows training."""
 
-    def on_start(self, done_steps: int) -> None:
-        """Hear that the run begins, or goes on after so many optimiser steps."""
+    def on_start(self, done: Sequence[Epoch]) -> None:
+        """Hear that the run begins, or goes on after the epochs that were done before."""
 
     def on_step(self, step: Step) -> None:
         """Hear of a step; not of every one, but of each hundredth of the run."""
@@ -71,10 +73,10 @@ class Observers:
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    def on_start(self, done_steps: int) -> None:
+    def on_start(self, done: Sequence[Epoch]) -> None:
         """Tell all."""
         for observer in self._observers:
-            observer.on_start(done_steps)
+            observer.on_start(done)
 
     def on_step(self, step: Step) -> None:
         """Tell all."""
@@ -88,5 +90,6 @@ class Observers:
 
     def close(self) -> None:
         """Close all."""
-        for observer in self._observers:
-            observer.close()
+        with contextlib.ExitStack() as stack:
+            for observer in self._observers:
+                stack.callback(observer.close)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from edgeline.errors import InputError, ResourceError
+from edgeline.errors import EdgelineError, InputError, MissingCapabilityError, ResourceError
 
 _T = TypeVar("_T")
+_ERRORS = (InputError, MissingCapabilityError, ResourceError, EdgelineError)
 # How long a process waits for the others before it takes them for lost; the lead's slowest duty between two
 # exchanges is to write a checkpoint.
 _TIMEOUT = datetime.timedelta(minutes=5)
@@ -47,18 +48,19 @@ class Team:
         return DistributedDataParallel(network) if self.size > 1 else network
 
     def from_lead(self, read: Callable[[], _T]) -> _T:
-        """Return what the lead reads, to all; an InputError of it is raised by all."""
+        """Return what the lead reads, to all; an error of its is raised by all."""
         if self.size == 1:
             return read()
         answer: list[Any] = [None, None]
         if self.leads:
             try:
                 answer[0] = read()
-            except InputError as error:
-                answer[1] = str(error)
+            except EdgelineError as error:
+                kind = next(kind for kind in _ERRORS if isinstance(error, kind))
+                answer[1] = _ERRORS.index(kind), str(error)
         distributed.broadcast_object_list(answer, src=0)
         if answer[1] is not None:
-            raise InputError(answer[1])
+            raise _ERRORS[answer[1][0]](answer[1][1])
         result: _T = answer[0]
         return result
 
@@ -82,7 +84,12 @@ def restarted() -> bool:
 
 
 def own_device(device: str) -> str:
-    """Return this process's device: of several GPUs, the one that torchrun's LOCAL_RANK counts to."""
+    """Return this process's device: of several GPUs, the one that torchrun's LOCAL_RANK counts to.
+
+    Raises InputError for more processes than GPUs, and for mps, over which processes cannot exchange anything.
+    """
+    if device == "mps" and team_size() > 1:
+        raise InputError("several processes cannot train together on mps: give --device cpu, or leave torchrun out")
     if device != "cuda" or team_size() == 1:
         return device
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -106,18 +113,28 @@ def joined_team(device: str) -> Iterator[Team]:
         return
     try:
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_TIMEOUT)
+    except (distributed.DistError, RuntimeError) as error:
+        raise ResourceError(
+            f"the {team_size()} processes that should train together did not meet ({_first_line(error)}); "
+            "look at torchrun's address and port, and that all were started"
+        ) from None
+    try:
         yield Team(distributed.get_rank(), distributed.get_world_size())
     except (distributed.DistError, RuntimeError) as error:
         if not _is_loss(error):
             raise
         raise ResourceError(
             f"process {os.environ.get('RANK')} lost another of the {team_size()} that train together "
-            f"({str(error).strip().splitlines()[0][:120]}); torchrun --max-restarts N goes on from the last checkpoint "
+            f"({_first_line(error)}); torchrun --max-restarts N goes on from the last checkpoint "
             "by itself, the same command with --resume does so by hand"
         ) from None
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
 
 
 def _is_loss(error: Exception) -> bool:

@@ -53,13 +53,13 @@ class TensorBoardObserver:
         self._to_input = to_input
         self._writer: SummaryWriter | None = None
 
-    def on_start(self, done_steps: int) -> None:
+    def on_start(self, done: Sequence[Epoch]) -> None:
         """Open the files; write the sample images unless the run goes on."""
         from torch.utils.tensorboard import SummaryWriter
 
         # Hidden is what has the purge step or a later one: the checkpoint's own step is kept.
-        self._writer = SummaryWriter(str(self._folder), purge_step=done_steps + 1 if done_steps else 0)
-        if not done_steps:
+        self._writer = SummaryWriter(str(self._folder), purge_step=done[-1].global_step + 1 if done else 0)
+        if not done:
             for name, image in zip(self._names, self._sample_images, strict=True):
                 self._picture(f"samples/{name}", image / np.float32(255), 0)
 

@@ -102,14 +102,7 @@ def load_split(dataset: Dataset, split: str, root: Path | None = None, named: bo
     With `named`, files that lie in `root` itself are not taken: they are another data set's, whose names are the same.
     Raises InputError for a damaged file or a `root` without the data set, ResourceError when the download fails.
     """
-    if dataset.folder is None and root is not None:
-        note(f"{dataset.name} is part of this package: --data-root does not apply to it")
-        root = None
-    folder = find_files(dataset, root, named)
-    if folder is None and root is not None:
-        _refuse_root(dataset, root, named)
-    if folder is None:
-        folder = _download(dataset, root or DEFAULT_ROOT)
+    folder = find_or_download(dataset, root, named)
     stem = "train" if split == "train" else "t10k"
     images, labels = (_file(folder, f"{stem}-{part}-ubyte") for part in ("images-idx3", "labels-idx1"))
     assert images is not None
@@ -121,6 +114,20 @@ def load_split(dataset: Dataset, split: str, root: Path | None = None, named: bo
             f"{' x '.join(map(str, IMAGE_SIZE))}: is it {dataset.name}?"
         )
     return result
+
+
+def find_or_download(dataset: Dataset, root: Path | None = None, named: bool = False) -> Path:
+    """Return the folder of the data set's files, after downloading it when it is nowhere on disk.
+
+    Raises InputError for a `root` without the data set, ResourceError when the download fails.
+    """
+    if dataset.folder is None and root is not None:
+        note(f"{dataset.name} is part of this package: --data-root does not apply to it")
+        root = None
+    folder = find_files(dataset, root, named)
+    if folder is None and root is not None:
+        _refuse_root(dataset, root, named)
+    return folder or _download(dataset, root or DEFAULT_ROOT)
 
 
 def find_files(dataset: Dataset, root: Path | None = None, named: bool = False) -> Path | None:
