@@ -5,15 +5,18 @@ import json
 import pytest
 
 import edgeline_train.cli
+from edgeline.cuda import gpu
 
-torch = pytest.importorskip("torch")
+HERE = gpu()
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(HERE is None, reason="no NVIDIA GPU, or no driver"),
+]
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("model", ["lenet", "lenet-relu", "alexnet-28"])
 def test_training_on_a_gpu_learns_what_it_learns_on_the_cpu(command, tmp_path, model):
-    if not torch.cuda.is_available():
-        pytest.skip("torch sees no GPU")
     accuracies = []
     for device in ("cuda", "cpu"):
         code, out, err = command(
@@ -25,10 +28,7 @@ def test_training_on_a_gpu_learns_what_it_learns_on_the_cpu(command, tmp_path, m
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
 
 
-@pytest.mark.gpu
 def test_the_peak_of_the_gpus_memory_is_in_the_history(command, tmp_path):
-    if not torch.cuda.is_available():
-        pytest.skip("torch sees no GPU")
     assert command(edgeline_train.cli.main, "lenet", "--epochs", 1, "--device", "cuda", "--weights", tmp_path)[0] == 0
     history = json.loads((tmp_path / "lenet-mnist-10k.history.json").read_text())
     assert history["machine"]["peak_device_memory_bytes"] > 1e6
