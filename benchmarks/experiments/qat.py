@@ -147,7 +147,7 @@ def text_of(model: str, dataset: str, outcome: Outcome) -> str:
         "# Quantisation-aware training, against rounding after training", "",
         f"{model} on {dataset}: the share of the same {count:,} test images that is right. In float32: "
         f"**{outcome.float_right.mean():.4f}**. All others: the graph of `export-model {model} --precision int8` on "
-        "ONNX Runtime, whose activations have 8 bits. p: McNemar's, exact, of rounding against QAT on the same digits.",
+        "ONNX Runtime, whose activations have 8 bits. p: McNemar's, exact, of rounding against QAT on the same images.",
         "", markdown(_bits_table(outcome)), markdown(_samples_table(outcome)),
         f"Made by `python benchmarks/experiments/qat.py --model {model} --dataset {dataset}`, with "
         f"torch {torch.__version__.partition('+')[0]}; weights by `train-model {model}` and `train-model {model} --qat "
