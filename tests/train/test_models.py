@@ -96,6 +96,10 @@ def test_list_and_summary(command):
     code, out, _ = command(edgeline_train.cli.main, "--list")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(MODELS)
+    code, out, _ = command(edgeline_train.cli.main, "lenet", "--list")
+    assert code == 0
+    assert "d2l: fashion-mnist (10 epochs)\n  sgd at 0.9, constant, batch 256\n  source: Zhang et al." in out
+    assert "best: mnist-10k (40 epochs), mnist (8 epochs)\n  adam at 0.02, one-cycle, batch 64, affine" in out
     code, out, _ = command(edgeline_train.cli.main, "lenet", "--summary")
     assert code == 0
     assert "conv1          Conv2d      6x28x28             156       117,600" in out

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", nargs="?", help=f"one of: {', '.join(MODELS)}")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     tell = parser.add_argument_group("instead of training")
-    tell.add_argument("--list", action="store_true", help="list the networks and their recipes")
+    tell.add_argument("--list", action="store_true", help="list the networks; with MODEL, its recipes too")
     tell.add_argument("--list-datasets", action="store_true", help="list the data sets and where they are on disk")
     tell.add_argument("--summary", action="store_true", help="print each layer's shape, parameters and MACs")
     tell.add_argument(
@@ -93,7 +93,8 @@ def _seed(text: str) -> int:
 
 def _body(args: argparse.Namespace) -> None:
     if args.list:
-        return _print_models(args.json)
+        named = list(MODELS.values()) if args.model is None else [model_from_name(args.model)]
+        return _print_models(named, args.json, recipes=args.model is not None)
     if args.list_datasets:
         return _print_datasets(args.json, args.data_root)
     if args.model is None:
@@ -126,7 +127,8 @@ def _check_together(args: argparse.Namespace) -> None:
         raise InputError("--sweep trains float weights, and --qat needs finished ones: sweep without --qat")
 
 
-def _print_models(as_json: bool) -> None:
+def _print_models(models: Sequence[Model], as_json: bool, recipes: bool) -> None:
+    """Print the networks, and with `recipes` a paragraph on each of theirs."""
     rows: list[dict[str, Any]] = [
         {
             "name": m.name,
@@ -137,7 +139,7 @@ def _print_models(as_json: bool) -> None:
                 for r in RECIPES[m.name]
             ],
         }
-        for m in MODELS.values()
+        for m in models
     ]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -145,8 +147,18 @@ def _print_models(as_json: bool) -> None:
     wide = max(len(name) for name in MODELS)
     for row in rows:
         shape = "x".join(str(size) for size in row["input"])
-        recipes = ", ".join(recipe_names(row["name"]))
-        print(f"{row['name']:<{wide}} input {shape:<10} recipes: {recipes:<15} {row['summary']}")
+        names = ", ".join(recipe_names(row["name"]))
+        print(f"{row['name']:<{wide}} input {shape:<10} recipes: {names:<15} {row['summary']}")
+        for recipe in RECIPES[row["name"]] if recipes else ():
+            epochs = ", ".join(f"{dataset} ({count} epochs)" for dataset, count in recipe.epochs.items())
+            extras = [*recipe.augment, *(name for name in ("bf16", "channels_last") if getattr(recipe, name))]
+            print(f"\n{recipe.name}: {epochs}")
+            print(
+                f"  {recipe.optimizer} at {recipe.lr:g}, {recipe.schedule}, batch {recipe.batch_size}",
+                *extras,
+                sep=", ",
+            )
+            print(f"  source: {recipe.source}")
 
 
 def _print_datasets(as_json: bool, root: Path | None) -> None:
