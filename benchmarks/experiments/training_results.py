@@ -86,6 +86,12 @@ NOT_RUN = (
     "`alexnet` with `d2l` and `adam` on fashion-mnist: in float32, as published, an epoch takes over half an hour.",
     "Everything on the full `mnist`: it could not be had on the machine that made this table.",
 )
+# What else a reader must know of the runs that are kept.
+REMARKS = (
+    "`alexnet` and `alexnet-28` on fashion-mnist ran beside other work: alone they are faster, as on mnist-10k. "
+    "`logs/alexnet-fashion-mnist.log` is what that run printed; it left out each epoch's last 32 images, which later "
+    "versions train too.",
+)
 
 
 def main() -> int:
@@ -161,6 +167,7 @@ def table_text(rows: list[tuple[Wanted, History]]) -> str:
         "epoch's; the training loss is the mean over the epoch, as the network stood at each step, with augmentation "
         "and label smoothing where the recipe has them. Examples per second are the median of the epochs' training "
         "steps; time is all epochs with their tests. `--weights` and `--resume` are left out of the commands.",
+        *REMARKS,
         "Not here:",
         "\n".join(f"- {line}" for line in (*NOT_RUN, *(f"`{name}`: not trained yet." for name in missing))),
     ]

@@ -44,10 +44,10 @@ class Recipe:
 _LENET5 = (
     Recipe(
         name="best",
-        epochs={"mnist-10k": 40, "mnist": 10},
+        epochs={"mnist-10k": 50, "mnist": 10},
         batch_size=64,
         optimizer="adam",
-        lr=4e-3,
+        lr=2e-3,
         augment=("affine",),
     ),
     Recipe(
