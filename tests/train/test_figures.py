@@ -29,7 +29,7 @@ def test_every_network_learns_in_a_few_steps(name, tmp_path):
     few = Split(digits.images[:16], digits.labels[:16], "train")
     recipe = dataclasses.replace(recipe_for(name, "best", dataset.name), batch_size=16, augment=(), schedule="constant")
     preprocessing = preprocessing_for(dataset, model.input_shape, model.pad)
-    run = Run(model, recipe, dataset.name, preprocessing, 10, 4 if name == "alexnet" else 30, 0, "cpu")
+    run = Run(model, recipe, dataset.name, preprocessing, 10, 10 if name == "alexnet" else 30, 0, "cpu")
     history = train(run, few, few, Observers(), Checkpoints(tmp_path / "c.checkpoint.pt"), False).history
     assert min(epoch["test_loss"] for epoch in history) < 0.8 * history[0]["train_loss"]
 

@@ -23,19 +23,22 @@ def start(processes, restarts, folder, *options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
 
-def kill_worker(process, rank, line):
+def kill_worker(process, folder, rank, line):
     """Send SIGKILL to the worker of that rank as soon as stderr has a line that starts so; return stderr so far."""
     seen = []
     for text in process.stderr:
         seen.append(text)
         if text.startswith(line):
             break
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in children:
-        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-            os.kill(int(child), signal.SIGKILL)
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words, variables = ((path / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+        except OSError:  # it has ended meanwhile, or is not ours
+            continue
+        if bytes(folder) in words and f"RANK={rank}".encode() in variables:
+            os.kill(int(path.name), signal.SIGKILL)
             return "".join(seen)
-    raise AssertionError(f"no worker of rank {rank} among {children}")
+    raise AssertionError(f"no worker of rank {rank} in {folder}: {''.join(seen)}")
 
 
 def accuracy_of(output):
@@ -61,7 +64,7 @@ def test_two_processes_do_what_one_does_and_a_lost_one_is_replaced(tmp_path):
     assert accuracy_of(out) == pytest.approx(accuracy_of(alone.stdout), abs=0.01)
 
     halved = start(2, 1, tmp_path / "halved", *options)
-    before = kill_worker(halved, 1, "epoch 2/6")
+    before = kill_worker(halved, tmp_path / "halved", 1, "epoch 2/6")
     out, err = halved.communicate(timeout=600)
     assert halved.returncode == 0, before + err
     assert "resuming from" in err
@@ -74,7 +77,7 @@ def test_two_processes_do_what_one_does_and_a_lost_one_is_replaced(tmp_path):
 @pytest.mark.slow
 def test_a_lost_process_ends_the_run_with_a_clear_line(tmp_path):
     process = start(2, 0, tmp_path, "--epochs", "30")
-    kill_worker(process, 0, "epoch 1/30")
+    kill_worker(process, tmp_path, 0, "epoch  1/30")
     _, err = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "train-model: process 1 lost another of the 2 that train together" in err
