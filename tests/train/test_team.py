@@ -77,11 +77,14 @@ def test_two_processes_do_what_one_does_and_a_lost_one_is_replaced(tmp_path):
 @pytest.mark.slow
 def test_a_lost_process_ends_the_run_with_a_clear_line(tmp_path):
     process = start(2, 0, tmp_path, "--epochs", "30")
-    kill_worker(process, tmp_path, 0, "epoch  1/30")
+    kill_worker(process, tmp_path, 1, "epoch  1/30")
     _, err = process.communicate(timeout=600)
     assert process.returncode != 0
-    assert "train-model: process 1 lost another of the 2 that train together" in err
-    assert "the same command with --resume does so by hand" in err
+    # The survivor sees its connection close, unless torchrun's SIGTERM reaches it first.
+    assert (
+        "train-model: process 0 lost another of the 2 that train together" in err
+        or "stopped; go on with the same command and --resume" in err
+    )
     assert [path.name for path in tmp_path.glob("*.checkpoint.pt")] == ["lenet-mnist-10k.checkpoint.pt"]
 
 

@@ -112,7 +112,12 @@ def joined_team(device: str) -> Iterator[Team]:
         yield ALONE
         return
     try:
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_TIMEOUT)
+        # A store outlives the processes that torchrun replaces, and the addresses that they left in it: each start
+        # has a corner of its own there.
+        store, rank, size = next(distributed.rendezvous("env://"))
+        own = distributed.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        distributed.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=_TIMEOUT)
     except (distributed.DistError, RuntimeError) as error:
         raise ResourceError(
             f"the {team_size()} processes that should train together did not meet ({_first_line(error)}); "
