@@ -16,7 +16,7 @@ from edgeline_train.data.datasets import dataset_from_name, load_split, preproce
 from edgeline_train.data.pixels import input_from_pixels
 from edgeline_train.loop import choose_device
 from edgeline_train.models import Model
-from edgeline_train.models.weights import DEFAULT_RECIPE, load_weights, weights_file_name
+from edgeline_train.models.weights import DEFAULT_FOLDER, DEFAULT_RECIPE, load_weights, weights_file_name
 from edgeline_train.recipes import default_dataset, recipe_for
 
 _LOOKED_AT = 20
@@ -30,6 +30,7 @@ def run(model: Model, args: argparse.Namespace) -> None:
     if not path.exists():
         recipe = "" if args.recipe == DEFAULT_RECIPE else f" --recipe {args.recipe}"
         recipe += " --qat" if args.qat else ""
+        recipe += "" if args.weights == DEFAULT_FOLDER else f" --weights {args.weights}"
         raise InputError(
             f"there are no weights at {path}; make them: train-model {model.name} --dataset {dataset.name}{recipe}"
         )

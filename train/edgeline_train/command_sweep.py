@@ -194,7 +194,10 @@ def plot_sweep(points: Sequence[Point], option: str, title: str, path: Path) -> 
         axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.minorticks_off()
         if name != "test accuracy":
-            axes.set_ylim(0, None)  # times and sizes: their ratio is what is seen
+            axes.margins(y=0.1)
+            axes.update_datalim([(places[0], 0)])  # times and sizes: their ratio is what is seen
+            axes.autoscale_view()
+            axes.set_ylim(bottom=0)
         axes.grid(axis="y", linewidth=0.5, color="#d0d0d0")
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
