@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from edgeline.errors import EdgelineError, InputError, MissingCapabilityError, ResourceError
@@ -114,8 +116,8 @@ def joined_team(device: str) -> Iterator[Team]:
     try:
         # A store outlives the processes that torchrun replaces, and the addresses that they left in it: each start
         # has a corner of its own there.
-        store, rank, size = next(distributed.rendezvous("env://"))
-        own = distributed.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store, rank, size = next(rendezvous("env://"))
+        own = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         backend = "nccl" if device.startswith("cuda") else "gloo"
         distributed.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=_TIMEOUT)
     except (distributed.DistError, RuntimeError) as error:
