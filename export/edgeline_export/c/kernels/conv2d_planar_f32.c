@@ -1,0 +1,103 @@
+/* Conv, with the activations and the pooling behind it: float, pixels of a row in the lanes.
+ *
+ * For layers with few output channels, which would leave lanes empty. The input is first copied, within its padding,
+ * in phases: columns f, f + phases, f + 2 phases ... lie beside each other, where `phases` is the step from one output
+ * pixel to the next. What a lane needs for any tap and any place in its pooling window is then beside what its neighbour
+ * needs.
+ *
+ * x  [in_channels, height, width] by `x_channel`, `x_row` and `x_column`
+ * copied  [in_channels][padded height][phases][phase_columns], and BLOCK numbers of room: `copied_bytes`
+ * w  [in_channels][kernel_rows][kernel_columns][channels], b [channels]
+ * y  [channels][rows][columns] by `out_channel` and `out_row`
+ *
+ * needs: vector activation_f32 conv2d_f32 */
+
+enum { EDGELINE_PLANAR_CHANNELS = 8 };
+
+typedef struct {
+    int channels, rows, columns; /* of the output, behind the pooling */
+    int in_channels, kernel_rows, kernel_columns;
+    int stride_rows, stride_columns, dilation_rows, dilation_columns;
+    int height, width, pad_top, pad_left;
+    ptrdiff_t x_channel, x_row, x_column;
+    int phases;                  /* stride_columns times the pooling's columns */
+    ptrdiff_t phase_columns, in_row, in_channel; /* of the copy */
+    size_t copied_bytes;
+    ptrdiff_t out_row, out_channel;
+    edgeline_conv2d pooling;     /* its pool, activations and behind */
+} edgeline_conv2d_planar;
+
+EDGELINE_INLINE void edgeline_conv2d_planar_copy(const edgeline_conv2d_planar *layer, const float *x, float *copied)
+{
+    memset(copied, 0, layer->copied_bytes);
+    for (int c = 0; c < layer->in_channels; c++)
+        for (int r = 0; r < layer->height; r++) {
+            const float *from = x + c * layer->x_channel + r * layer->x_row;
+            float *row = copied + c * layer->in_channel + (r + layer->pad_top) * layer->in_row;
+            EDGELINE_UNROLL
+            for (int f = 0; f < layer->phases; f++) {
+                const int before = layer->pad_left - f; /* padding, in columns, before the phase's first number */
+                const int first = before > 0 ? (before + layer->phases - 1) / layer->phases : 0;
+                const int count = (layer->width + before + layer->phases - 1) / layer->phases;
+                for (int i = first; i < count; i++)
+                    row[f * layer->phase_columns + i] = from[(i * layer->phases - before) * layer->x_column];
+            }
+        }
+}
+
+EDGELINE_INLINE void edgeline_conv2d_planar_tile(const edgeline_conv2d_planar *layer, const float *x, const float *w,
+                                                 const float *b, float *y, int lanes, const int channels)
+{
+    const edgeline_conv2d *pooling = &layer->pooling;
+    const int count = pooling->pool_rows * pooling->pool_columns;
+    edgeline_vf sums[EDGELINE_PLANAR_CHANNELS][EDGELINE_TILE_PIXELS];
+    EDGELINE_UNROLL
+    for (int c = 0; c < channels; c++) {
+        EDGELINE_UNROLL
+        for (int p = 0; p < count; p++) sums[c][p] = edgeline_all(b[c]);
+    }
+    for (int i = 0; i < layer->in_channels; i++)
+        for (int kr = 0; kr < layer->kernel_rows; kr++) {
+            const float *row = x + i * layer->in_channel + kr * layer->dilation_rows * layer->in_row;
+            EDGELINE_UNROLL
+            for (int kc = 0; kc < layer->kernel_columns; kc++) {
+                edgeline_vf numbers[EDGELINE_TILE_PIXELS];
+                EDGELINE_UNROLL
+                for (int p = 0; p < count; p++) {
+                    const int column = p % pooling->pool_columns * layer->stride_columns + kc * layer->dilation_columns;
+                    numbers[p] = edgeline_load(row + p / pooling->pool_columns * layer->stride_rows * layer->in_row +
+                                               column % layer->phases * layer->phase_columns + column / layer->phases);
+                }
+                EDGELINE_UNROLL
+                for (int c = 0; c < channels; c++) {
+                    const edgeline_vf weight = edgeline_all(w[c]);
+                    EDGELINE_UNROLL
+                    for (int p = 0; p < count; p++) sums[c][p] += weight * numbers[p];
+                }
+                w += layer->channels;
+            }
+        }
+    EDGELINE_UNROLL
+    for (int c = 0; c < channels; c++)
+        edgeline_store_first(y + c * layer->out_channel, edgeline_conv2d_pooled(pooling, sums[c], count), lanes);
+}
+
+EDGELINE_INLINE void edgeline_conv2d_planar_f32(const edgeline_conv2d_planar *layer, const float *x, float *copied,
+                                                const float *w, const float *b, float *y)
+{
+    edgeline_conv2d_planar_copy(layer, x, copied);
+    const edgeline_conv2d *pooling = &layer->pooling;
+    const int count = pooling->pool_rows * pooling->pool_columns;
+    const int room = (EDGELINE_REGISTERS - 4) / count;
+    const int most = room < 1 ? 1 : room < EDGELINE_PLANAR_CHANNELS ? room : EDGELINE_PLANAR_CHANNELS;
+    const int tiles = (layer->channels + most - 1) / most, channels = (layer->channels + tiles - 1) / tiles;
+    for (int row = 0; row < layer->rows; row++)
+        for (int t = 0; t < tiles; t++) {
+            const int channel = t * channels < layer->channels - channels ? t * channels : layer->channels - channels;
+            for (int column = 0; column < layer->columns; column += EDGELINE_LANES)
+                edgeline_conv2d_planar_tile(
+                    layer, copied + row * pooling->pool_rows * layer->stride_rows * layer->in_row + column, w + channel,
+                    b + channel, y + channel * layer->out_channel + row * layer->out_row + column,
+                    layer->columns - column, channels);
+        }
+}

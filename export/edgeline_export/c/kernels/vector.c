@@ -1,0 +1,139 @@
+/* The vector of floats that the target has: EDGELINE_LANES of them, in C99 alone a single one.
+ *
+ * The float kernels are written once, for any number of lanes. EDGELINE_BLOCK channels lie beside each other in packed
+ * weights, whatever the lanes: a block is one vector of AVX-512, two of AVX, four of SSE2 or NEON. EDGELINE_REGISTERS
+ * vectors may be alive at once without spilling. -DEDGELINE_SCALAR asks for C99 alone. */
+
+#define EDGELINE_INLINE static inline
+
+#if defined(__GNUC__) && !defined(EDGELINE_SCALAR)
+#if defined(__AVX512F__)
+#define EDGELINE_LANES 16
+#define EDGELINE_REGISTERS 32
+#elif defined(__AVX__)
+#define EDGELINE_LANES 8
+#define EDGELINE_REGISTERS 16
+#elif defined(__SSE2__)
+#define EDGELINE_LANES 4
+#define EDGELINE_REGISTERS 16
+#elif defined(__aarch64__)
+#define EDGELINE_LANES 4
+#define EDGELINE_REGISTERS 32
+#endif
+#endif
+
+#if defined(__GNUC__)
+#undef EDGELINE_INLINE
+#define EDGELINE_INLINE static inline __attribute__((always_inline, unused))
+#endif
+
+/* Before a loop whose bounds are literals: arrays that it indexes then live in registers. */
+#if defined(__clang__)
+#define EDGELINE_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define EDGELINE_UNROLL _Pragma("GCC unroll 128")
+#else
+#define EDGELINE_UNROLL
+#endif
+
+#ifdef EDGELINE_LANES
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+typedef float edgeline_vf __attribute__((vector_size(4 * EDGELINE_LANES)));
+typedef int32_t edgeline_vi __attribute__((vector_size(4 * EDGELINE_LANES)));
+typedef float edgeline_vf_memory __attribute__((vector_size(4 * EDGELINE_LANES), aligned(4), may_alias));
+
+EDGELINE_INLINE edgeline_vf edgeline_load(const float *from) { return *(const edgeline_vf_memory *)from; }
+EDGELINE_INLINE void edgeline_store(float *to, edgeline_vf v) { *(edgeline_vf_memory *)to = v; }
+EDGELINE_INLINE edgeline_vf edgeline_all(float x) { return x - (edgeline_vf){0}; }
+EDGELINE_INLINE edgeline_vi edgeline_bits(edgeline_vf v) { return (edgeline_vi)v; }
+EDGELINE_INLINE edgeline_vf edgeline_of_bits(edgeline_vi v) { return (edgeline_vf)v; }
+
+/* The first `count` lanes; `count` is a literal. */
+EDGELINE_INLINE void edgeline_store_first(float *to, edgeline_vf v, int count)
+{
+#if defined(__AVX512F__)
+    if (count < EDGELINE_LANES)
+        _mm512_mask_storeu_ps(to, (__mmask16)((1u << (count > 0 ? count : 0)) - 1u), (__m512)v);
+    else
+        edgeline_store(to, v);
+#else
+    if (count > 0) memcpy(to, &v, (size_t)(count < EDGELINE_LANES ? count : EDGELINE_LANES) * sizeof(float));
+#endif
+}
+
+/* The bits of `a` where the condition's lanes are -1, those of `b` where they are 0. */
+EDGELINE_INLINE edgeline_vf edgeline_where(edgeline_vi condition, edgeline_vf a, edgeline_vf b)
+{
+    return (edgeline_vf)((condition & (edgeline_vi)a) | (~condition & (edgeline_vi)b));
+}
+
+EDGELINE_INLINE edgeline_vf edgeline_min(edgeline_vf a, edgeline_vf b)
+{
+#if defined(__AVX512F__)
+    return (edgeline_vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+    return (edgeline_vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (edgeline_vf)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return edgeline_where(a < b, a, b);
+#endif
+}
+
+EDGELINE_INLINE edgeline_vf edgeline_max(edgeline_vf a, edgeline_vf b)
+{
+#if defined(__AVX512F__)
+    return (edgeline_vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+    return (edgeline_vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (edgeline_vf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return edgeline_where(a > b, a, b);
+#endif
+}
+
+#else /* C99 alone */
+
+#define EDGELINE_LANES 1
+#define EDGELINE_REGISTERS 16
+
+typedef float edgeline_vf;
+typedef int32_t edgeline_vi;
+
+EDGELINE_INLINE edgeline_vf edgeline_load(const float *from) { return *from; }
+EDGELINE_INLINE void edgeline_store(float *to, edgeline_vf v) { *to = v; }
+EDGELINE_INLINE void edgeline_store_first(float *to, edgeline_vf v, int count)
+{
+    if (count > 0) *to = v;
+}
+EDGELINE_INLINE edgeline_vf edgeline_all(float x) { return x; }
+EDGELINE_INLINE edgeline_vf edgeline_where(int condition, edgeline_vf a, edgeline_vf b) { return condition ? a : b; }
+EDGELINE_INLINE edgeline_vf edgeline_min(edgeline_vf a, edgeline_vf b) { return a < b ? a : b; }
+EDGELINE_INLINE edgeline_vf edgeline_max(edgeline_vf a, edgeline_vf b) { return a > b ? a : b; }
+
+EDGELINE_INLINE edgeline_vi edgeline_bits(edgeline_vf v)
+{
+    edgeline_vi bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+EDGELINE_INLINE edgeline_vf edgeline_of_bits(edgeline_vi bits)
+{
+    edgeline_vf v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+#endif
+
+#if defined(__GNUC__)
+#define EDGELINE_ALIGNED __attribute__((aligned(64)))
+#else
+#define EDGELINE_ALIGNED
+#endif

@@ -1,0 +1,107 @@
+"""From steps to a program: what runs for each sample and what for a block of them, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeline_export.c.arena import Life, plan_arena
+from edgeline_export.c.lower.context import Lowering
+from edgeline_export.c.program import Buffer, Program, Step
+
+_SCRATCH = "\0scratch of step "  # no ONNX tensor is called so
+
+
+def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
+    """Return the program: steps split where a block of samples pays, and one arena planned."""
+    network, target = lowering.network, lowering.target
+    first_row_step = _first_row_step(steps) if network.free_batch and target.rows > 1 else len(steps)
+    rows = target.rows if first_row_step < len(steps) else 1
+    roots = _roots(lowering, steps)
+    made = {step.made[0].name: step.made for step in steps if step.made is not None}
+    placed = {name: made.get(name) or (lowering.tensor(name), lowering.layout(name)) for name in roots}
+    sizes = {name: layout.size * np.dtype(tensor.dtype).itemsize for name, (tensor, layout) in placed.items()}
+    lives, per_row = _lives(steps, roots, sizes, first_row_step, rows, _ends(lowering, roots))
+    offsets, total = plan_arena(lives)
+    buffers = {}
+    for name, root in roots.items():
+        place = _ends(lowering, roots).get(root, "arena")
+        tensor, layout = placed[name]
+        in_rows = place == "arena" and root in per_row
+        buffers[name] = Buffer(
+            place, tensor.dtype, tensor.shape, sizes[root], offsets.get(root, 0), in_rows, layout.fill
+        )
+    scratch = {i: offsets[f"{_SCRATCH}{i}"] for i, step in enumerate(steps) if step.scratch_bytes}
+    return Program(
+        name=network.name,
+        sample_steps=tuple(steps[:first_row_step]),
+        row_steps=tuple(steps[first_row_step:]),
+        rows=rows,
+        buffers=buffers,
+        arena_bytes=total,
+        scratch_offsets=scratch,
+        input=buffers[network.input],
+        output=buffers[network.output],
+        free_batch=network.free_batch,
+    )
+
+
+def _first_row_step(steps: Sequence[Step]) -> int:
+    """Return where the steps begin that can all be done for a block of samples; the end where none multiplies."""
+    first = len(steps)
+    while first > 0 and steps[first - 1].takes_rows:
+        first -= 1
+    return first if any(step.macs for step in steps[first:]) else len(steps)
+
+
+def _roots(lowering: Lowering, steps: Sequence[Step]) -> dict[str, str]:
+    """Return, for each tensor that exists, the one whose memory it shares: a Reshape without a step is its input."""
+    network = lowering.network
+    written = {step.writes for step in steps}
+    roots = {network.input: network.input, **{name: name for name in written}}
+    for operation in network.operations:
+        if operation.output not in written:
+            roots[operation.output] = roots[operation.inputs[0]]
+    return roots
+
+
+def _ends(lowering: Lowering, roots: dict[str, str]) -> dict[str, str]:
+    """Return the tensors that lie in the caller's memory."""
+    network = lowering.network
+    return {roots[network.output]: "output", network.input: "input"}
+
+
+def _lives(
+    steps: Sequence[Step],
+    roots: dict[str, str],
+    sizes: dict[str, int],
+    first_row_step: int,
+    rows: int,
+    ends: dict[str, str],
+) -> tuple[list[Life], set[str]]:
+    """Return when each tensor of the arena is alive, and which of them there is one of for each sample of a block.
+
+    What the block's steps read is alive through all steps of all its samples.
+    """
+    born: dict[str, int] = {}
+    last: dict[str, int] = {}
+    per_row: set[str] = set()
+    for i, step in enumerate(steps):
+        for name in (*step.reads, step.writes):
+            root = roots[name]
+            born.setdefault(root, i)
+            last[root] = i
+            if i >= first_row_step:
+                per_row.add(root)
+    lives = []
+    for root, first in born.items():
+        if root in ends:
+            continue
+        kept = root in per_row
+        begin = 0 if kept and first < first_row_step else first
+        lives.append(Life(root, sizes[root] * (rows if kept else 1), begin, last[root]))
+    for i, step in enumerate(steps):
+        if step.scratch_bytes:
+            lives.append(Life(f"{_SCRATCH}{i}", step.scratch_bytes, i, i))
+    return lives, per_row

@@ -1,0 +1,81 @@
+"""Generates C from a graph, compiles it with a runner, and runs it in a process of its own."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from edgeline_export.c.emit import Heading, sources
+from edgeline_export.c.lower import lower
+from edgeline_export.c.passes import prepared
+from edgeline_export.c.read import network_from_onnx
+from edgeline_export.c.targets import target_from_name
+from edgeline_export.graph import clean_graph
+
+RUNNER = Path(__file__).with_name("runner.c")
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+# The flags with which the C format compiles its library (edgeline_export/c/toolchain.py).
+OPTIMISED = ("-O3", "-ffp-contract=fast", "-fno-math-errno")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A compiled network: its program, and the executable that runs it."""
+
+    program: object
+    executable: Path
+
+    def run(self, batch):
+        """[n, ...] -> [n, ...], computed by the executable; fails the test when it crashes or returns a code."""
+        n = len(batch) if self.program.free_batch else self.program.input.shape[0]
+        out_bytes = self.program.output.bytes * (n if self.program.free_batch else 1)
+        given = np.ascontiguousarray(batch, self.program.input.dtype).tobytes()
+        done = subprocess.run(
+            [self.executable, str(n), str(len(given)), str(out_bytes)], input=given, capture_output=True, check=False
+        )
+        assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
+        shape = (n, *self.program.output.shape[1:]) if self.program.free_batch else self.program.output.shape
+        return np.frombuffer(done.stdout, self.program.output.dtype).reshape(shape)
+
+
+def compiler(name="gcc"):
+    """The compiler's path; skips the test where it is not installed."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install {name}")
+    return found
+
+
+def program_of(model, target="generic", name="net"):
+    return lower(prepared(network_from_onnx(clean_graph(model), name)), target_from_name(target))
+
+
+def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net"):
+    """Generate, compile with all warnings as errors, and return what runs it."""
+    chosen = target_from_name(target)
+    program = program_of(model, target, name)
+    for file, text in sources(program, chosen, Heading("0" * 64, "edgeline", "a test")).items():
+        (folder / file).write_text(text)
+    executable = folder / f"{name}-{cc}"
+    definitions = [f'-DHEADER="{name}.h"', f"-DARENA_BYTES={name}_arena_bytes", f"-DINFER={name}_infer"]
+    isa = chosen.variants[-1].flags
+    done = subprocess.run(
+        [compiler(cc), "-std=c99", *WARNINGS, *flags, *isa, *definitions, f"-I{folder}", RUNNER, folder / f"{name}.c",
+         "-o", executable, "-lm"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[:4000]
+    return Built(program, executable)
+
+
+def onnxruntime_outputs(model, batch):
+    """What ONNX Runtime computes, without its own graph optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: batch})[0]
