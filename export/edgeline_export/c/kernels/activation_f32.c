@@ -38,12 +38,30 @@ EDGELINE_INLINE edgeline_vf edgeline_exp(edgeline_vf x)
     e = e * f + edgeline_all(5.0000001201e-1f);
     e = e * f + edgeline_all(1.0f);
     e = e * f + edgeline_all(1.0f);
-    return edgeline_of_bits(edgeline_bits(e) + edgeline_bits(whole) * 8388608);
+    return edgeline_times_power_of_2(e, whole);
+}
+
+/* 1 + exp(-x), for sums and quotients in which an error of 2e-7 of the whole is rounding: the argument is reduced in one
+ * step, so that far from 0 the exponential itself is off by 2e-6. -87 <= x; above 87 it is 1. */
+EDGELINE_INLINE edgeline_vf edgeline_one_plus_exp_minus(edgeline_vf x)
+{
+    const edgeline_vf shift = edgeline_all(12582912.0f), log2e = edgeline_all(-1.44269504f);
+    x = edgeline_min(x, edgeline_all(87.0f));
+    const edgeline_vf whole = x * log2e + shift;
+    const edgeline_vf f = x * log2e - (whole - shift);
+    /* 2^f on [-1/2, 1/2], minimax. */
+    edgeline_vf e = edgeline_all(1.3398874e-3f);
+    e = e * f + edgeline_all(9.6184373e-3f);
+    e = e * f + edgeline_all(5.5503325e-2f);
+    e = e * f + edgeline_all(2.4022648e-1f);
+    e = e * f + edgeline_all(6.9314720e-1f);
+    e = e * f + edgeline_all(1.0f);
+    return edgeline_all(1.0f) + edgeline_times_power_of_2(e, whole);
 }
 
 EDGELINE_INLINE edgeline_vf edgeline_sigmoid(edgeline_vf x)
 {
-    return edgeline_all(1.0f) / (edgeline_all(1.0f) + edgeline_exp(-x));
+    return edgeline_all(1.0f) / edgeline_one_plus_exp_minus(edgeline_max(x, edgeline_all(-87.0f)));
 }
 
 EDGELINE_INLINE edgeline_vf edgeline_activate(edgeline_vf x, const edgeline_activation *activation)
@@ -68,7 +86,8 @@ EDGELINE_INLINE edgeline_vf edgeline_activate(edgeline_vf x, const edgeline_acti
         small = small * square + edgeline_all(1.33314422036e-1f);
         small = small * square + edgeline_all(-3.33332819422e-1f);
         small = small * square * x + x;
-        const edgeline_vf large = one - edgeline_all(2.0f) / (one + edgeline_exp(x + x));
+        const edgeline_vf twice = edgeline_min(edgeline_max(x + x, edgeline_all(-20.0f)), edgeline_all(20.0f));
+        const edgeline_vf large = one - edgeline_all(2.0f) / edgeline_one_plus_exp_minus(-twice);
         return edgeline_where(magnitude < edgeline_all(0.625f), small, large);
     }
     default: return x;
@@ -80,4 +99,14 @@ EDGELINE_INLINE edgeline_vf edgeline_activate_all(edgeline_vf x, const edgeline_
     EDGELINE_UNROLL
     for (int i = 0; i < EDGELINE_MAX_ACTIVATIONS; i++) x = edgeline_activate(x, &activations[i]);
     return x;
+}
+
+/* Whether exponentials are among them: these are worth another trip through the nearest cache. */
+EDGELINE_INLINE int edgeline_has_exponential(const edgeline_activation *activations)
+{
+    int found = 0;
+    EDGELINE_UNROLL
+    for (int i = 0; i < EDGELINE_MAX_ACTIVATIONS; i++)
+        found |= activations[i].kind == EDGELINE_SIGMOID || activations[i].kind == EDGELINE_TANH;
+    return found;
 }

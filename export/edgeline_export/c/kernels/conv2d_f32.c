@@ -40,7 +40,7 @@ EDGELINE_INLINE edgeline_vf edgeline_conv2d_pooled(const edgeline_conv2d *layer,
         edgeline_vf e[4];
         EDGELINE_UNROLL
         for (int i = 0; i < 4; i++)
-            e[i] = edgeline_all(1.0f) + edgeline_exp(edgeline_min(-window[i], edgeline_all(20.0f)));
+            e[i] = edgeline_one_plus_exp_minus(edgeline_max(window[i], edgeline_all(-20.0f)));
         const edgeline_vf ab = e[0] * e[1], cd = e[2] * e[3];
         pooled = ((e[0] + e[1]) * cd + (e[2] + e[3]) * ab) / (ab * cd) * edgeline_all(0.25f);
     } else {
@@ -55,16 +55,17 @@ EDGELINE_INLINE edgeline_vf edgeline_conv2d_pooled(const edgeline_conv2d *layer,
     return edgeline_activate_all(pooled, layer->behind);
 }
 
-EDGELINE_INLINE void edgeline_conv2d_tile(const edgeline_conv2d *layer, const float *x, const float *w, const float *b,
-                                          float *y, ptrdiff_t block, int channels, const int windows, const int vectors)
+/* The sums of a tile: `pixels` of the convolution, in the order of their pooling windows, times `vectors` of channels. */
+EDGELINE_INLINE void edgeline_conv2d_sums(const edgeline_conv2d *layer, const float *x, const float *w, const float *b,
+                                          ptrdiff_t block, const int pixels, const int vectors,
+                                          edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS])
 {
     const int columns = layer->pool_columns, count = layer->pool_rows * columns;
-    edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS];
     EDGELINE_UNROLL
     for (int v = 0; v < vectors; v++) {
         const edgeline_vf bias = edgeline_load(b + v * EDGELINE_LANES);
         EDGELINE_UNROLL
-        for (int i = 0; i < windows * count; i++) sums[v][i] = bias;
+        for (int p = 0; p < pixels; p++) sums[v][p] = bias;
     }
     for (int i = 0; i < layer->taps[0].count; i++)
         for (int j = 0; j < layer->taps[1].count; j++) {
@@ -77,7 +78,7 @@ EDGELINE_INLINE void edgeline_conv2d_tile(const edgeline_conv2d *layer, const fl
                     weights[v] = edgeline_load(w + lane / EDGELINE_BLOCK * block + lane % EDGELINE_BLOCK);
                 }
                 EDGELINE_UNROLL
-                for (int p = 0; p < windows * count; p++) {
+                for (int p = 0; p < pixels; p++) {
                     const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
                     const edgeline_vf number =
                         edgeline_all(from[row * layer->in_row + column * layer->in_column]);
@@ -88,6 +89,14 @@ EDGELINE_INLINE void edgeline_conv2d_tile(const edgeline_conv2d *layer, const fl
                 w += EDGELINE_BLOCK;
             }
         }
+}
+
+EDGELINE_INLINE void edgeline_conv2d_tile(const edgeline_conv2d *layer, const float *x, const float *w, const float *b,
+                                          float *y, ptrdiff_t block, int channels, const int windows, const int vectors)
+{
+    const int count = layer->pool_rows * layer->pool_columns;
+    edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS];
+    edgeline_conv2d_sums(layer, x, w, b, block, windows * count, vectors, sums);
     EDGELINE_UNROLL
     for (int v = 0; v < vectors; v++) {
         EDGELINE_UNROLL

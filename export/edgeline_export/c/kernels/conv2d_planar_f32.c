@@ -77,9 +77,27 @@ EDGELINE_INLINE void edgeline_conv2d_planar_tile(const edgeline_conv2d_planar *l
                 w += layer->channels;
             }
         }
+    if (!edgeline_has_exponential(pooling->activations)) {
+        EDGELINE_UNROLL
+        for (int c = 0; c < channels; c++)
+            edgeline_store_first(y + c * layer->out_channel, edgeline_conv2d_pooled(pooling, sums[c], count), lanes);
+        return;
+    }
+    /* Through memory, in a loop: with all sums still in registers, exponentials find none for their constants. */
+    EDGELINE_ALIGNED float stored[EDGELINE_PLANAR_CHANNELS * EDGELINE_TILE_PIXELS * EDGELINE_LANES];
     EDGELINE_UNROLL
-    for (int c = 0; c < channels; c++)
-        edgeline_store_first(y + c * layer->out_channel, edgeline_conv2d_pooled(pooling, sums[c], count), lanes);
+    for (int c = 0; c < channels; c++) {
+        EDGELINE_UNROLL
+        for (int p = 0; p < count; p++) edgeline_store(stored + (c * count + p) * EDGELINE_LANES, sums[c][p]);
+    }
+    EDGELINE_KEEP_IN_MEMORY(stored);
+    EDGELINE_NO_UNROLL
+    for (int c = 0; c < channels; c++) {
+        edgeline_vf window[EDGELINE_TILE_PIXELS];
+        EDGELINE_UNROLL
+        for (int p = 0; p < count; p++) window[p] = edgeline_load(stored + (c * count + p) * EDGELINE_LANES);
+        edgeline_store_first(y + c * layer->out_channel, edgeline_conv2d_pooled(pooling, window, count), lanes);
+    }
 }
 
 EDGELINE_INLINE void edgeline_conv2d_planar_f32(const edgeline_conv2d_planar *layer, const float *x, float *copied,

@@ -1,4 +1,6 @@
-/* Numbers moved from one layout to another: float, up to six dimensions by strides, the last one innermost. */
+/* Numbers moved from one layout to another: float, up to six dimensions by strides, the last one innermost.
+ *
+ * needs: vector */
 
 enum { EDGELINE_COPY_DIMENSIONS = 6 };
 

@@ -36,6 +36,22 @@
 #define EDGELINE_UNROLL
 #endif
 
+/* Before a loop that is to stay one. */
+#if defined(__clang__)
+#define EDGELINE_NO_UNROLL _Pragma("clang loop unroll(disable)")
+#elif defined(__GNUC__)
+#define EDGELINE_NO_UNROLL _Pragma("GCC unroll 1")
+#else
+#define EDGELINE_NO_UNROLL
+#endif
+
+/* What was written to an array is read from there, not from the registers that it came from. */
+#if defined(__GNUC__)
+#define EDGELINE_KEEP_IN_MEMORY(array) __asm__("" : : "r"(array) : "memory")
+#else
+#define EDGELINE_KEEP_IN_MEMORY(array) (void)(array)
+#endif
+
 #ifdef EDGELINE_LANES
 
 #if defined(__x86_64__)
@@ -44,15 +60,31 @@
 
 typedef float edgeline_vf __attribute__((vector_size(4 * EDGELINE_LANES)));
 typedef int32_t edgeline_vi __attribute__((vector_size(4 * EDGELINE_LANES)));
+typedef uint32_t edgeline_vu __attribute__((vector_size(4 * EDGELINE_LANES)));
 typedef float edgeline_vf_memory __attribute__((vector_size(4 * EDGELINE_LANES), aligned(4), may_alias));
 
 EDGELINE_INLINE edgeline_vf edgeline_load(const float *from) { return *(const edgeline_vf_memory *)from; }
 EDGELINE_INLINE void edgeline_store(float *to, edgeline_vf v) { *(edgeline_vf_memory *)to = v; }
 EDGELINE_INLINE edgeline_vf edgeline_all(float x) { return x - (edgeline_vf){0}; }
-EDGELINE_INLINE edgeline_vi edgeline_bits(edgeline_vf v) { return (edgeline_vi)v; }
-EDGELINE_INLINE edgeline_vf edgeline_of_bits(edgeline_vi v) { return (edgeline_vf)v; }
 
-/* The first `count` lanes; `count` is a literal. */
+/* x * 2^n, where `shifted` is n + 1.5 * 2^23: the whole number then stands in its last bits. No result below 2^-126. */
+EDGELINE_INLINE edgeline_vf edgeline_times_power_of_2(edgeline_vf x, edgeline_vf shifted)
+{
+    return (edgeline_vf)((edgeline_vu)x + ((edgeline_vu)shifted << 23));
+}
+
+EDGELINE_INLINE edgeline_vf edgeline_load_first(const float *from, int count)
+{
+#if defined(__AVX512F__)
+    return (edgeline_vf)_mm512_maskz_loadu_ps((__mmask16)(count < EDGELINE_LANES ? (1u << count) - 1u : 0xFFFFu), from);
+#else
+    edgeline_vf v = edgeline_all(0.0f);
+    memcpy(&v, from, (size_t)(count < EDGELINE_LANES ? count : EDGELINE_LANES) * sizeof(float));
+    return v;
+#endif
+}
+
+/* The first `count` lanes, which is a literal and may be more than there are, or none. */
 EDGELINE_INLINE void edgeline_store_first(float *to, edgeline_vf v, int count)
 {
 #if defined(__AVX512F__)
@@ -103,10 +135,13 @@ EDGELINE_INLINE edgeline_vf edgeline_max(edgeline_vf a, edgeline_vf b)
 #define EDGELINE_REGISTERS 16
 
 typedef float edgeline_vf;
-typedef int32_t edgeline_vi;
 
 EDGELINE_INLINE edgeline_vf edgeline_load(const float *from) { return *from; }
 EDGELINE_INLINE void edgeline_store(float *to, edgeline_vf v) { *to = v; }
+EDGELINE_INLINE edgeline_vf edgeline_load_first(const float *from, int count)
+{
+    return count > 0 ? *from : 0.0f;
+}
 EDGELINE_INLINE void edgeline_store_first(float *to, edgeline_vf v, int count)
 {
     if (count > 0) *to = v;
@@ -116,18 +151,14 @@ EDGELINE_INLINE edgeline_vf edgeline_where(int condition, edgeline_vf a, edgelin
 EDGELINE_INLINE edgeline_vf edgeline_min(edgeline_vf a, edgeline_vf b) { return a < b ? a : b; }
 EDGELINE_INLINE edgeline_vf edgeline_max(edgeline_vf a, edgeline_vf b) { return a > b ? a : b; }
 
-EDGELINE_INLINE edgeline_vi edgeline_bits(edgeline_vf v)
+EDGELINE_INLINE edgeline_vf edgeline_times_power_of_2(edgeline_vf x, edgeline_vf shifted)
 {
-    edgeline_vi bits;
-    memcpy(&bits, &v, sizeof bits);
-    return bits;
-}
-
-EDGELINE_INLINE edgeline_vf edgeline_of_bits(edgeline_vi bits)
-{
-    edgeline_vf v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
+    uint32_t bits, power;
+    memcpy(&bits, &x, sizeof bits);
+    memcpy(&power, &shifted, sizeof power);
+    bits += power << 23;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 #endif

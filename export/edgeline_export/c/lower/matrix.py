@@ -8,7 +8,7 @@ from edgeline.errors import InputError
 from edgeline_export.c.ir import Operation
 from edgeline_export.c.lower.activations import activation_members
 from edgeline_export.c.lower.context import Lowering, blocked, filled
-from edgeline_export.c.lower.convolution import PARALLEL_MACS
+from edgeline_export.c.lower.conv_parts import PARALLEL_MACS
 from edgeline_export.c.lower.layouts import takes_any_order
 from edgeline_export.c.lower.titles import title_of
 from edgeline_export.c.program import Parameter, Step, Struct
