@@ -137,7 +137,11 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """Steps for each sample, then steps for a block of up to `rows` samples; buffers by tensor."""
+    """Steps for each sample, then steps for a block of up to `rows` samples; buffers by tensor.
+
+    Where the input is made from images it lies at `pixel_offset` of an arena of `pixel_arena_bytes`; `pixel_rows`:
+    there is one for each sample of a block.
+    """
 
     name: str
     sample_steps: tuple[Step, ...]
@@ -149,6 +153,9 @@ class Program:
     input: Buffer
     output: Buffer
     free_batch: bool
+    pixel_offset: int
+    pixel_arena_bytes: int
+    pixel_rows: bool
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -59,8 +59,8 @@ def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net")
     """Generate, compile with all warnings as errors, and return what runs it."""
     chosen = target_from_name(target)
     program = program_of(model, target, name)
-    for file, text in sources(program, chosen, Heading("0" * 64, "edgeline", "a test")).items():
-        (folder / file).write_text(text)
+    for file, content in sources(program, chosen, Heading("0" * 64, "edgeline", "a test")).items():
+        (folder / file).write_bytes(content)
     executable = folder / f"{name}-{cc}"
     definitions = [f'-DHEADER="{name}.h"', f"-DARENA_BYTES={name}_arena_bytes", f"-DINFER={name}_infer"]
     isa = chosen.variants[-1].flags

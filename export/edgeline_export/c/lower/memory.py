@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeline_export.c.arena import Life, plan_arena
+from edgeline_export.c.arena import Life, place_beside, plan_arena
 from edgeline_export.c.lower.context import Lowering
 from edgeline_export.c.program import Buffer, Program, Step
 
@@ -24,6 +24,8 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
     sizes = {name: layout.size * np.dtype(tensor.dtype).itemsize for name, (tensor, layout) in placed.items()}
     lives, per_row = _lives(steps, roots, sizes, first_row_step, rows, _ends(lowering, roots))
     offsets, total = plan_arena(lives)
+    own_input = _life_of_input(lowering, steps, roots, first_row_step, rows)
+    pixel_offset, pixel_total = place_beside(own_input, lives, offsets)
     buffers = {}
     for name, root in roots.items():
         place = _ends(lowering, roots).get(root, "arena")
@@ -44,7 +46,21 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         input=buffers[network.input],
         output=buffers[network.output],
         free_batch=network.free_batch,
+        pixel_offset=pixel_offset,
+        pixel_arena_bytes=max(pixel_total, 1),
+        pixel_rows=own_input.bytes > sizes[network.input],
     )
+
+
+def _life_of_input(
+    lowering: Lowering, steps: Sequence[Step], roots: dict[str, str], first_row_step: int, rows: int
+) -> Life:
+    """Return the life of an input that is made in the arena, from images: up to the last step that reads it."""
+    network = lowering.network
+    readers = [i for i, step in enumerate(steps) if network.input in (roots[name] for name in step.reads)]
+    last = max(readers, default=0)
+    size = lowering.tensor(network.input).bytes
+    return Life("\0input", size * (rows if last >= first_row_step else 1), 0, last)
 
 
 def _first_row_step(steps: Sequence[Step]) -> int:

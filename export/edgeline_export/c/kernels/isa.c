@@ -1,0 +1,17 @@
+/* The instruction set that this file is compiled for: the one that the kernels choose by the same macros. */
+
+#if !defined(__GNUC__) || defined(EDGELINE_SCALAR)
+#define EDGELINE_ISA "c99"
+#elif defined(__AVX512F__) && defined(__AVX512VNNI__)
+#define EDGELINE_ISA "avx512-vnni"
+#elif defined(__AVX512F__)
+#define EDGELINE_ISA "avx512"
+#elif defined(__AVX2__)
+#define EDGELINE_ISA "avx2"
+#elif defined(__SSE2__)
+#define EDGELINE_ISA "sse2"
+#elif defined(__aarch64__)
+#define EDGELINE_ISA "neon"
+#else
+#define EDGELINE_ISA "c99"
+#endif
