@@ -7,28 +7,25 @@ calls them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
+from edgeline_export.c.entry import entry_text, function_names, has_threads
+from edgeline_export.c.header import Heading, emit_header
 from edgeline_export.c.ir import C_TYPES
-from edgeline_export.c.pixels import NO_PIXELS, Pixels, pixel_input, pixel_step
+from edgeline_export.c.pixels import NO_PIXELS, Pixels
 from edgeline_export.c.program import Buffer, Program, Step
 from edgeline_export.c.targets import Target
 from edgeline_export.c.text import comment, identifier, literal
 from edgeline_export.c.weights import Array, file_name, lies_apart, weights_bytes, weights_text
 
 KERNELS = Path(__file__).parent / "kernels"
+_POSIX = """\
+#if defined(EDGELINE_THREADS) || defined(EDGELINE_PROFILE)
+#define _POSIX_C_SOURCE 200809L /* pthread.h, clock_gettime */
+#endif
+"""
 _NEEDS = re.compile(r"^ \* needs: ([\w ]+) \*/$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """What the files say of where they come from."""
-
-    graph_sha256: str
-    generator: str
-    settings: str
 
 
 def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixels | str = NO_PIXELS) -> str:
@@ -36,21 +33,21 @@ def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixe
     name = identifier(program.name)
     parts = [
         _opening(program, target, heading),
-        _suffixes(name, pixels),
+        _suffixes(program, name, pixels),
+        _POSIX,
         f'#include "{name}.h"\n\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n',
         _settings(target),
         *(_kernel(stem) for stem in kernels_of(program, pixels)),
         weights_text(arrays_of(program, pixels), name),
-        _run_type(name),
         *(_step_function(program, step, index, name) for index, step in enumerate(program.steps)),
-        _entry(program, name, pixels),
+        entry_text(program, pixels, name),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
 def kernels_of(program: Program, pixels: Pixels | str = NO_PIXELS) -> list[str]:
     """Return the kernels that a program uses, each behind those that it needs."""
-    ordered = ["isa", "vector"]
+    ordered = ["isa", "vector", "run", "profile", *(["threads"] if has_threads(program) else [])]
 
     def add(stem: str) -> None:
         if stem in ordered:
@@ -102,31 +99,16 @@ def _settings(target: Target) -> str:
     return f"{scalar}#define EDGELINE_BLOCK {target.block}\n"
 
 
-def _functions(name: str, pixels: Pixels | str) -> list[str]:
-    """Return the names of the functions that the library has."""
-    more = [f"{name}_infer_u8", f"{name}_u8_arena_bytes"] if isinstance(pixels, Pixels) else []
-    return [f"{name}_arena_bytes", f"{name}_infer", *more, f"{name}_isa"]
-
-
-def _suffixes(name: str, pixels: Pixels | str) -> str:
+def _suffixes(program: Program, name: str, pixels: Pixels | str) -> str:
     lines = [
         "/* A shared library for several instruction sets compiles this file once for each, with a suffix. */",
         "#ifdef EDGELINE_SUFFIX",
         "#define EDGELINE_PASTED(name, suffix) name##suffix",
         "#define EDGELINE_SUFFIXED(name, suffix) EDGELINE_PASTED(name, suffix)",
-        *(f"#define {one} EDGELINE_SUFFIXED({one}, EDGELINE_SUFFIX)" for one in _functions(name, pixels)),
+        *(f"#define {one} EDGELINE_SUFFIXED({one}, EDGELINE_SUFFIX)" for one in function_names(program, pixels, name)),
         "#endif",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _run_type(name: str) -> str:
-    return (
-        f"/* What a layer works on: a block of samples, the sample of it that is being computed, the arena. */\n"
-        f"typedef struct {{\n    const unsigned char *input, *sample;\n    unsigned char *output;\n"
-        f"    unsigned char *arena;\n"
-        f"    size_t row, rows;\n}} {name}_run;\n"
-    )
 
 
 def _step_function(program: Program, step: Step, index: int, name: str) -> str:
@@ -139,7 +121,7 @@ def _step_function(program: Program, step: Step, index: int, name: str) -> str:
     values |= {"layer": "&layer", "scratch": "scratch", "part": "part", "parts": "parts"}
     values["rows"] = "run->rows" if rows else "(size_t)1"
     lines = [f"/* {index + 1}. {comment(step.title)} */"]
-    lines.append(f"static void {name}_step_{index + 1}(const {name}_run *run, int part, int parts)")
+    lines.append(f"static void {name}_step_{index + 1}(const edgeline_run *run, int part, int parts)")
     lines.append("{")
     if step.layer is not None:
         lines.append(f"    static const {step.layer.c_type} layer = {{")
@@ -170,163 +152,8 @@ def _pointer(program: Program, tensor: str, rows: bool, *, const: bool) -> str:
         base = f"run->{buffer.place}"
         return f"({c_type})({base})" if rows or program.rows == 1 else f"({c_type})({base} + run->row * {buffer.bytes})"
     row = f" + run->row * {buffer.bytes}" if buffer.per_row and not rows else ""
-    return f"({c_type})(run->arena + {buffer.offset}{row})"
-
-
-def _entry(program: Program, name: str, pixels: Pixels | str) -> str:
-    takes_pixels = isinstance(pixels, Pixels)
-    upper = name.upper()
-    lines = [
-        f"size_t {name}_arena_bytes(size_t n)",
-        "{",
-        "    (void)n;",
-        f"    return {upper}_ARENA_BYTES;",
-        "}",
-        "",
-        f"const char *{name}_isa(void)",
-        "{",
-        "    return EDGELINE_ISA;",
-        "}",
-        "",
-    ]
-    lines += [f"static void {name}_sample(const {name}_run *run)", "{"]
-    lines += list(_calls(program, program.sample_steps, 0, name)) or ["    (void)run;"]
-    lines += ["}", ""]
-    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
-    extra = ", const uint8_t *pixels" if takes_pixels else ""
-    samples = f"            run.sample = run.input + run.row * {program.input.bytes};"
-    lines += [
-        f"static void {name}_blocks(const {given} *input{extra}, {made} *output, size_t n, void *arena)",
-        "{",
-        f"    for (size_t done = 0; done < n; done += {program.rows}) {{",
-        f"        {name}_run run = {{",
-        *(
-            pixel_input(program)
-            if takes_pixels
-            else [f"            .input = (const unsigned char *)input + done * {program.input.bytes},"]
-        ),
-        f"            .output = (unsigned char *)output + done * {program.output.bytes},",
-        "            .arena = (unsigned char *)arena,",
-        f"            .rows = n - done < {program.rows} ? n - done : {program.rows},",
-        "        };",
-        "        for (run.row = 0; run.row < run.rows; run.row++) {",
-        *(pixel_step(program, pixels, name) if isinstance(pixels, Pixels) else [samples]),
-        f"            {name}_sample(&run);",
-        "        }",
-        *("    " + line for line in _calls(program, program.row_steps, len(program.sample_steps), name, "&run")),
-        "    }",
-        "}",
-        "",
-        f"int {name}_infer(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes)",
-        *_checked(program, name, "input", f"{name}_blocks(input{', NULL' if takes_pixels else ''}, output"),
-    ]
-    if takes_pixels:
-        lines += [
-            "",
-            f"size_t {name}_u8_arena_bytes(size_t n)",
-            "{",
-            "    (void)n;",
-            f"    return {upper}_U8_ARENA_BYTES;",
-            "}",
-            "",
-            f"int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n, void *arena, size_t arena_bytes)",
-            *_checked(program, name, "pixels", f"{name}_blocks(NULL, pixels, output", "u8_"),
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _checked(program: Program, name: str, given: str, call: str, kind: str = "") -> Sequence[str]:
-    """Return the body of a function that refuses what it cannot compute, and else calls `call`."""
-    return [
-        "{",
-        f"    if ({given} == NULL || output == NULL || arena == NULL) return EDGELINE_ENULL;",
-        "    if (n == 0) return EDGELINE_EBATCH;"
-        if program.free_batch
-        else f"    if (n != {program.input.shape[0]}) return EDGELINE_EBATCH;",
-        "    if ((uintptr_t)arena % EDGELINE_ARENA_ALIGNMENT != 0) return EDGELINE_EALIGNMENT;",
-        f"    if (arena_bytes < {name}_{kind}arena_bytes(n)) return EDGELINE_EARENA;",
-        f"    {call}, n, arena);"
-        if program.free_batch
-        else f"    {call}, 1, arena); /* the graph's own batch is one sample here */",
-        "    return EDGELINE_OK;",
-        "}",
-    ]
-
-
-def _calls(program: Program, steps: Iterable[Step], first: int, name: str, run: str = "run") -> Iterable[str]:
-    for index, step in enumerate(steps, first):
-        buffer = program.buffers[step.writes]
-        if buffer.fill is not None:
-            yield f"    memset({run}->arena + {buffer.offset}, {int(buffer.fill)}, {buffer.bytes}); /* the padding */"
-        yield f"    {name}_step_{index + 1}({run}, 0, 1);"
-
-
-def emit_header(program: Program, heading: Heading, pixels: Pixels | str = NO_PIXELS) -> str:
-    """Return NAME.h."""
-    name = identifier(program.name)
-    upper, guard = name.upper(), f"EDGELINE_{name.upper()}_H"
-    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
-    batch = "n" if program.free_batch else str(program.input.shape[0])
-    ends = [f"[{', '.join([batch, *map(str, b.shape[1:])])}]" for b in (program.input, program.output)]
-    return f"""/* {comment(program.name)}, as a C99 library. Generated by {heading.generator}. */
-
-#ifndef {guard}
-#define {guard}
-
-#include <stddef.h>
-#include <stdint.h>
-
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
-#ifndef EDGELINE_OK
-#define EDGELINE_OK 0
-#define EDGELINE_ENULL 1      /* a pointer is null */
-#define EDGELINE_EBATCH 2     /* n is 0, or not the batch that the graph is fixed to */
-#define EDGELINE_EALIGNMENT 3 /* the arena does not begin at a multiple of EDGELINE_ARENA_ALIGNMENT */
-#define EDGELINE_EARENA 4     /* the arena is smaller than the function's ..._arena_bytes(n) */
-#define EDGELINE_ECPU 5       /* of a shared library: this CPU lacks the instructions that it was compiled for */
-#define EDGELINE_ARENA_ALIGNMENT 64
-#endif
-
-#ifndef EDGELINE_API
-#define EDGELINE_API /* what a build of a shared library needs to export a function */
-#endif
-
-/* The bytes of working memory that {name}_infer needs for n samples; the macro is for an array of yours. */
-#define {upper}_ARENA_BYTES {max(program.arena_bytes, 1)}
-EDGELINE_API size_t {name}_arena_bytes(size_t n);
-
-/* {given} {ends[0]} -> {made} {ends[1]}, both in row-major order, not overlapping.
- *
- * The caller owns all memory; nothing is kept from one call to the next, so calls with arenas of their own may run at
- * once. Returns EDGELINE_OK or the code of what is wrong, with nothing computed. */
-EDGELINE_API int {name}_infer(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes);
-
-{_pixels_text(program, pixels, name)}
-/* The instruction set that the functions use: "c99", "sse2", "avx2", "avx512", "avx512-vnni" or "neon". NULL: a shared
- * library that was compiled for others than this CPU has. */
-EDGELINE_API const char *{name}_isa(void);
-
-#ifdef __cplusplus
-}}
-#endif
-
-#endif
-"""
-
-
-def _pixels_text(program: Program, pixels: Pixels | str, name: str) -> str:
-    if not isinstance(pixels, Pixels):
-        return f"/* There is no {name}_infer_u8: {comment(pixels)}. */\n"
-    made = C_TYPES[program.output.dtype]
-    return f"""/* The same for images: uint8_t {comment(pixels.shape_text)}, preprocessed as the manifest says:
- * {comment(pixels.what)}. */
-#define {name.upper()}_U8_ARENA_BYTES {program.pixel_arena_bytes}
-EDGELINE_API size_t {name}_u8_arena_bytes(size_t n);
-EDGELINE_API int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n, void *arena, size_t arena_bytes);
-"""
+    offset = f" + {buffer.offset}" if buffer.offset else ""
+    return f"({c_type})(run->arena{offset}{row})"
 
 
 def sources(

@@ -63,6 +63,13 @@ def comment(text: str) -> str:
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\")
 
 
+def quoted(text: str) -> str:
+    """Return a string literal, in ASCII; a line feed stays one."""
+    plain = text.encode("ascii", "replace").decode()
+    escaped = plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("?", "\\?")
+    return '"' + "".join(c if c.isprintable() else "_" for c in escaped) + '"'
+
+
 def float_literal(value: float) -> str:
     """Return the shortest decimal that is this float32 again."""
     if value == 0:

@@ -32,6 +32,10 @@ class Built:
 
     def run(self, batch):
         """[n, ...] -> [n, ...], computed by the executable; fails the test when it crashes or returns a code."""
+        return self.run_told(batch)[0]
+
+    def run_told(self, batch):
+        """What run() returns, and what the executable says on stderr."""
         n = len(batch) if self.program.free_batch else self.program.input.shape[0]
         out_bytes = self.program.output.bytes * (n if self.program.free_batch else 1)
         given = np.ascontiguousarray(batch, self.program.input.dtype).tobytes()
@@ -40,7 +44,7 @@ class Built:
         )
         assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
         shape = (n, *self.program.output.shape[1:]) if self.program.free_batch else self.program.output.shape
-        return np.frombuffer(done.stdout, self.program.output.dtype).reshape(shape)
+        return np.frombuffer(done.stdout, self.program.output.dtype).reshape(shape), done.stderr.decode()
 
 
 def compiler(name="gcc"):
@@ -62,11 +66,11 @@ def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net")
     for file, content in sources(program, chosen, Heading("0" * 64, "edgeline", "a test")).items():
         (folder / file).write_bytes(content)
     executable = folder / f"{name}-{cc}"
-    definitions = [f'-DHEADER="{name}.h"', f"-DARENA_BYTES={name}_arena_bytes", f"-DINFER={name}_infer"]
+    definitions = [f'-DHEADER="{name}.h"', f"-DNAME(function)={name}_##function"]
     isa = chosen.variants[-1].flags
     done = subprocess.run(
         [compiler(cc), "-std=c99", *WARNINGS, *flags, *isa, *definitions, f"-I{folder}", RUNNER, folder / f"{name}.c",
-         "-o", executable, "-lm"],
+         "-o", executable, "-lm", "-lpthread"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[:4000]

@@ -1,0 +1,186 @@
+"""The functions of the library: what they check, and how they go through samples and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from edgeline_export.c.ir import C_TYPES
+from edgeline_export.c.pixels import Pixels, pixel_input, pixel_step
+from edgeline_export.c.program import Program, Step
+from edgeline_export.c.text import quoted
+
+
+def has_threads(program: Program) -> bool:
+    """Whether a program has layers that are worth several threads."""
+    return any(step.parallel for step in program.steps)
+
+
+def function_names(program: Program, pixels: Pixels | str, name: str) -> list[str]:
+    """Return the names of the functions that the library exports, those of special builds included."""
+    images = [f"{name}_infer_u8", f"{name}_u8_arena_bytes"] if isinstance(pixels, Pixels) else []
+    threads = [f"{name}_threads_start", f"{name}_threads_end", f"{name}_infer_threads"] if has_threads(program) else []
+    profile = [f"{name}_infer_profile", f"{name}_layers", f"{name}_layer_nodes", f"{name}_layer_title"]
+    return [f"{name}_arena_bytes", f"{name}_infer", *images, f"{name}_isa", *threads, *profile]
+
+
+def entry_text(program: Program, pixels: Pixels | str, name: str) -> str:
+    """Return the functions of NAME.h, and what they share."""
+    takes_pixels = isinstance(pixels, Pixels)
+    upper = name.upper()
+    lines = [
+        f"size_t {name}_arena_bytes(size_t n)",
+        "{",
+        "    (void)n;",
+        f"    return {upper}_ARENA_BYTES;",
+        "}",
+        "",
+        f"const char *{name}_isa(void)",
+        "{",
+        "    return EDGELINE_ISA;",
+        "}",
+        "",
+    ]
+    lines += [f"static void {name}_sample(const edgeline_run *run)", "{"]
+    lines += [*_calls(program, program.sample_steps, 0, name), "}", ""]
+    if program.row_steps:
+        lines += [f"static void {name}_rows(const edgeline_run *run)", "{"]
+        lines += [*_calls(program, program.row_steps, len(program.sample_steps), name), "}", ""]
+    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    extra = ", const uint8_t *pixels" if takes_pixels else ""
+    samples = f"            run.sample = run.input + run.row * {program.input.bytes};"
+    lines += [
+        f"static void {name}_blocks(const {given} *input{extra}, {made} *output, size_t n, void *arena,",
+        f"{' ' * len(f'static void {name}_blocks(')}struct edgeline_threads *pool, double *seconds)",
+        "{",
+        f"    for (size_t done = 0; done < n; done += {program.rows}) {{",
+        "        edgeline_run run = {",
+        *(
+            pixel_input(program)
+            if takes_pixels
+            else [f"            .input = (const unsigned char *)input + done * {program.input.bytes},"]
+        ),
+        f"            .output = (unsigned char *)output + done * {program.output.bytes},",
+        "            .arena = (unsigned char *)arena,",
+        f"            .rows = n - done < {program.rows} ? n - done : {program.rows},",
+        "            .pool = pool,",
+        "            .seconds = seconds,",
+        "        };",
+        "        for (run.row = 0; run.row < run.rows; run.row++) {",
+        *(pixel_step(program, pixels, name) if isinstance(pixels, Pixels) else [samples]),
+        f"            {name}_sample(&run);",
+        "        }",
+        *([f"        {name}_rows(&run);"] if program.row_steps else []),
+        "    }",
+        "}",
+        "",
+        f"int {name}_infer(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes)",
+        *_checked(program, name, "input", f"{name}_blocks(input{', NULL' if takes_pixels else ''}, output"),
+    ]
+    if takes_pixels:
+        lines += [
+            "",
+            f"size_t {name}_u8_arena_bytes(size_t n)",
+            "{",
+            "    (void)n;",
+            f"    return {upper}_U8_ARENA_BYTES;",
+            "}",
+            "",
+            f"int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n, void *arena, size_t arena_bytes)",
+            *_checked(program, name, "pixels", f"{name}_blocks(NULL, pixels, output", kind="u8_"),
+        ]
+    call = f"{name}_blocks(input{', NULL' if takes_pixels else ''}, output"
+    if has_threads(program):
+        lines += _threads(program, name, call)
+    lines += _profile(program, name, call)
+    return "\n".join(lines) + "\n"
+
+
+def _checked(
+    program: Program, name: str, given: str, call: str, rest: str = "NULL, NULL", kind: str = ""
+) -> Sequence[str]:
+    """Return the body of a function that refuses what it cannot compute, and else calls `call`."""
+    return [
+        "{",
+        f"    if ({given} == NULL || output == NULL || arena == NULL) return EDGELINE_ENULL;",
+        "    if (n == 0) return EDGELINE_EBATCH;"
+        if program.free_batch
+        else f"    if (n != {program.input.shape[0]}) return EDGELINE_EBATCH;",
+        "    if ((uintptr_t)arena % EDGELINE_ARENA_ALIGNMENT != 0) return EDGELINE_EALIGNMENT;",
+        f"    if (arena_bytes < {name}_{kind}arena_bytes(n)) return EDGELINE_EARENA;",
+        f"    {call}, n, arena, {rest});"
+        if program.free_batch
+        else f"    {call}, 1, arena, {rest}); /* the graph's own batch is one sample here */",
+        "    return EDGELINE_OK;",
+        "}",
+    ]
+
+
+def _calls(program: Program, steps: Sequence[Step], first: int, name: str) -> Iterable[str]:
+    if not steps:
+        yield "    (void)run;"
+        return
+    yield "    EDGELINE_PROFILE_BEGIN"
+    for index, step in enumerate(steps, first):
+        buffer = program.buffers[step.writes]
+        if buffer.fill is not None:
+            yield f"    memset(run->arena + {buffer.offset}, {int(buffer.fill)}, {buffer.bytes}); /* the padding */"
+        function = f"{name}_step_{index + 1}"
+        yield f"    edgeline_each({function}, run);" if step.parallel else f"    {function}(run, 0, 1);"
+        yield f"    EDGELINE_PROFILE_STEP({index})"
+
+
+def _threads(program: Program, name: str, call: str) -> list[str]:
+    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    return [
+        "",
+        "#ifdef EDGELINE_THREADS",
+        f"struct edgeline_threads *{name}_threads_start(int threads)",
+        "{",
+        "    return edgeline_threads_start(threads);",
+        "}",
+        "",
+        f"void {name}_threads_end(struct edgeline_threads *pool)",
+        "{",
+        "    if (pool != NULL) edgeline_threads_end(pool, pool->threads - 1);",
+        "}",
+        "",
+        f"int {name}_infer_threads(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes,",
+        f"{' ' * len(f'int {name}_infer_threads(')}struct edgeline_threads *pool)",
+        *_checked(program, name, "input", call, "pool, NULL"),
+        "#endif",
+    ]
+
+
+def _profile(program: Program, name: str, call: str) -> list[str]:
+    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    layers = f"{name.upper()}_LAYERS"
+    nodes = [quoted("\n".join(step.nodes)) for step in program.steps]
+    titles = [quoted(step.title) for step in program.steps]
+    return [
+        "",
+        "#ifdef EDGELINE_PROFILE",
+        f"int {name}_infer_profile(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes,",
+        f"{' ' * len(f'int {name}_infer_profile(')}double *seconds)",
+        *_checked(program, name, "input", call, "NULL, seconds"),
+        "",
+        f"int {name}_layers(void)",
+        "{",
+        f"    return {layers};",
+        "}",
+        *_names(f"{name}_layer_nodes", layers, nodes),
+        *_names(f"{name}_layer_title", layers, titles),
+        "#endif",
+    ]
+
+
+def _names(function: str, count: str, texts: Sequence[str]) -> list[str]:
+    return [
+        "",
+        f"const char *{function}(int layer)",
+        "{",
+        f"    static const char *const names[{count}] = {{",
+        *(f"        {text}," for text in texts),
+        "    };",
+        f"    return layer >= 0 && layer < {count} ? names[layer] : NULL;",
+        "}",
+    ]
