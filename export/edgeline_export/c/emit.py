@@ -16,7 +16,7 @@ from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.pixels import NO_PIXELS, Pixels
 from edgeline_export.c.program import Buffer, Program, Step
 from edgeline_export.c.targets import Target
-from edgeline_export.c.text import comment, identifier, literal
+from edgeline_export.c.text import comment, identifier, initialiser_lines
 from edgeline_export.c.weights import Array, file_name, lies_apart, weights_bytes, weights_text
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -125,9 +125,9 @@ def _step_function(program: Program, step: Step, index: int, name: str) -> str:
     lines.append("{")
     if step.layer is not None:
         lines.append(f"    static const {step.layer.c_type} layer = {{")
-        lines += [
-            f"        .{member} = {literal(value)}," for member, value in step.layer.members.items() if value != []
-        ]
+        for member, value in step.layer.members.items():
+            if value != []:
+                lines += initialiser_lines(f".{member} = ", value, 8)
         lines.append("    };")
     for key, text in places.items():
         const = "" if key == "y" else "const "

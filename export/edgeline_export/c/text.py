@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_WIDTH = 120
 _PER_LINE = {"float32": 8, "int8": 24, "uint8": 24, "int32": 10, "int64": 8}
 _KEYWORDS = frozenset(
     [
@@ -92,6 +93,19 @@ def literal(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         return float_literal(float(value))
     return str(int(value))
+
+
+def initialiser_lines(start: str, value: Any, indent: int) -> list[str]:
+    """Return `start` and an initialiser, ended by a comma, in lines of at most _WIDTH columns where that can be."""
+    line = f"{' ' * indent}{start}{literal(value)},"
+    nested = isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str))
+    if len(line) <= _WIDTH or not nested:
+        return [line]
+    items = (
+        [(f".{n} = ", item) for n, item in value.items()] if isinstance(value, Mapping) else [("", v) for v in value]
+    )
+    inner = [one for begin, item in items for one in initialiser_lines(begin, item, indent + 4)]
+    return [f"{' ' * indent}{start}{{", *inner, f"{' ' * indent}}},"]
 
 
 def array_lines(values: npt.NDArray[Any]) -> list[str]:

@@ -41,8 +41,8 @@ EDGELINE_INLINE edgeline_vf edgeline_exp(edgeline_vf x)
     return edgeline_times_power_of_2(e, whole);
 }
 
-/* 1 + exp(-x), for sums and quotients in which an error of 2e-7 of the whole is rounding: the argument is reduced in one
- * step, so that far from 0 the exponential itself is off by 2e-6. -87 <= x; above 87 it is 1. */
+/* 1 + exp(-x), for sums and quotients in which an error of 2e-7 of the whole is rounding: the argument is reduced in
+ * one step, so that far from 0 the exponential itself is off by 2e-6. -87 <= x; above 87 it is 1. */
 EDGELINE_INLINE edgeline_vf edgeline_one_plus_exp_minus(edgeline_vf x)
 {
     const edgeline_vf shift = edgeline_all(12582912.0f), log2e = edgeline_all(-1.44269504f);

@@ -21,7 +21,7 @@ typedef struct {
 typedef struct {
     int channels, out_channels, rows, columns; /* of the output, behind the pooling; out_channels: with whole blocks */
     edgeline_taps taps[3];
-    ptrdiff_t in_row, in_column;     /* from one pixel's window to the next one's, in the convolution before the pooling */
+    ptrdiff_t in_row, in_column;     /* from one pixel's window to the next one's, before the pooling */
     ptrdiff_t out_row, out_column;
     int pool, pool_rows, pool_columns; /* windows that lie beside each other; 1 and 1 without pooling */
     int blocks;                        /* of channels in a tile, at most */
@@ -36,7 +36,7 @@ EDGELINE_INLINE edgeline_vf edgeline_conv2d_pooled(const edgeline_conv2d *layer,
     edgeline_vf pooled;
     if (layer->pool == EDGELINE_AVERAGE_POOL && count == 4 && before[0].kind == EDGELINE_SIGMOID &&
         before[1].kind == EDGELINE_IDENTITY) {
-        /* Four quotients over one divisor: 1/a + 1/b + 1/c + 1/d. At -20, a sigmoid of 2e-9, their product still fits. */
+        /* Four quotients over one divisor: 1/a + 1/b + 1/c + 1/d. At -20, a sigmoid of 2e-9, the product still fits. */
         edgeline_vf e[4];
         EDGELINE_UNROLL
         for (int i = 0; i < 4; i++)
@@ -55,7 +55,7 @@ EDGELINE_INLINE edgeline_vf edgeline_conv2d_pooled(const edgeline_conv2d *layer,
     return edgeline_activate_all(pooled, layer->behind);
 }
 
-/* The sums of a tile: `pixels` of the convolution, in the order of their pooling windows, times `vectors` of channels. */
+/* The sums of a tile: `pixels` of the convolution, in the order of their windows, times `vectors` of channels. */
 EDGELINE_INLINE void edgeline_conv2d_sums(const edgeline_conv2d *layer, const float *x, const float *w, const float *b,
                                           ptrdiff_t block, const int pixels, const int vectors,
                                           edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS])
@@ -126,7 +126,8 @@ EDGELINE_INLINE void edgeline_conv2d_row(const edgeline_conv2d *layer, const flo
 EDGELINE_INLINE void edgeline_conv2d_f32(const edgeline_conv2d *layer, const float *x, const float *w, const float *b,
                                          float *y, int part, int parts)
 {
-    const ptrdiff_t block = (ptrdiff_t)layer->taps[0].count * layer->taps[1].count * layer->taps[2].count * EDGELINE_BLOCK;
+    const ptrdiff_t block =
+        (ptrdiff_t)layer->taps[0].count * layer->taps[1].count * layer->taps[2].count * EDGELINE_BLOCK;
     const int wide = EDGELINE_TILE_VECTORS * EDGELINE_LANES < layer->blocks * EDGELINE_BLOCK
                          ? EDGELINE_TILE_VECTORS * EDGELINE_LANES
                          : layer->blocks * EDGELINE_BLOCK;

@@ -2,8 +2,8 @@
  *
  * For layers with few output channels, which would leave lanes empty. The input is first copied, within its padding,
  * in phases: columns f, f + phases, f + 2 phases ... lie beside each other, where `phases` is the step from one output
- * pixel to the next. What a lane needs for any tap and any place in its pooling window is then beside what its neighbour
- * needs.
+ * pixel to the next. What a lane needs for any tap and any place in its pooling window is then beside what its
+ * neighbour needs.
  *
  * x  [in_channels, height, width] by `x_channel`, `x_row` and `x_column`
  * copied  [in_channels][padded height][phases][phase_columns], and BLOCK numbers of room: `copied_bytes`

@@ -2,12 +2,12 @@
  *
  * F(m, r) (Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional
  * Neural Networks", 2016) computes m outputs of a filter of r taps by m + r - 1 products instead of m * r. Here the m
- * outputs are rows that lie below each other and the products are whole rows: convolutions along the columns alone, each
- * with weights of its own. Only sums of rows come before and behind, so nothing is added for the channels.
+ * outputs are rows that lie below each other and the products are whole rows: convolutions along the columns alone,
+ * each with weights of its own. Only sums of rows come before and behind, so nothing is added for the channels.
  *
- *   rows of a group  d_0 .. d_(terms - 1)   ->  term t: sum over j of input[t][j] * d_j       edgeline_winograd_rows_f32
+ *   rows of a group  d_0 .. d_(terms - 1)  ->  term t: sum over j of input[t][j] * d_j    edgeline_winograd_rows_f32
  *   each term        convolved along its columns with the weights of term t
- *   outputs          row i of the group: sum over t of output[i][t] * term t                  edgeline_conv2d_winograd_f32
+ *   outputs          row i of the group: sum over t of output[i][t] * term t              edgeline_conv2d_winograd_f32
  *
  * x            rows of numbers: `spans` pieces of `span` numbers that lie beside each other, `x_span` apart
  * transformed  [groups][terms][spans][v_span]
@@ -61,7 +61,8 @@ EDGELINE_INLINE void edgeline_conv2d_winograd_tile(const edgeline_conv2d_winogra
 {
     const edgeline_conv2d *multiply = &layer->multiply, *finish = &layer->finish;
     const int pixels = windows * finish->pool_columns;
-    EDGELINE_ALIGNED float terms[EDGELINE_WINOGRAD_TERMS * EDGELINE_TILE_VECTORS * EDGELINE_TILE_PIXELS * EDGELINE_LANES];
+    EDGELINE_ALIGNED float
+        terms[EDGELINE_WINOGRAD_TERMS * EDGELINE_TILE_VECTORS * EDGELINE_TILE_PIXELS * EDGELINE_LANES];
     EDGELINE_NO_UNROLL
     for (int t = 0; t < layer->terms; t++) {
         edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS];
