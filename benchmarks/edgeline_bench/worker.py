@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgeline_bench.engines import Call, Engine
 
 _PR_SET_PDEATHSIG = 1
+_ANSWERS_AT_ONCE = 64
 
 
 def main() -> int:
@@ -106,12 +107,26 @@ def _loadgen(host: _Host, request: dict[str, Any]) -> dict[str, Any]:
     return run_loadgen(host.engine.infer, samples, wanted)
 
 
+def _answers(host: _Host, count: int, out: str) -> dict[str, Any]:
+    """Run the first `count` samples of the test split, and save the float32 logits as a .npy file."""
+    import numpy as np
+
+    from edgeline_bench.scenarios.library import samples_from_artefact
+
+    samples = samples_from_artefact(Path(host.spec["folder"]), count)
+    step = max(_ANSWERS_AT_ONCE, host.spec["batch"])  # eager holds all activations of what it is given
+    found = [host.engine.infer(samples[start : start + step]) for start in range(0, len(samples), step)]
+    np.save(out, np.concatenate(found))
+    return {}
+
+
 _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "turn": _turn,
     "search": _search,
     "profile": _profile,
     "stages": _stages,
     "loadgen": _loadgen,
+    "answers": _answers,
 }
 
 

@@ -63,6 +63,8 @@ ENGINES = {
     "eager": "edgeline_bench.engines.eager:EagerEngine",
     "session": "edgeline_bench.engines.session:SessionEngine",
     "reference": "edgeline_bench.engines.reference:ReferenceEngine",
+    "ours": "edgeline_bench.peers.engine:OurEngine",
+    "peer": "edgeline_bench.peers.engine:peer_engine",
 }
 
 
