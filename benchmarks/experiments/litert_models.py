@@ -1,10 +1,10 @@
 """Makes the LiteRT models that peers.py times: by Google's own converter and quantiser, from the PyTorch network.
 
 litert-torch and what it needs do not fit beside this project's pinned versions, so it runs in an environment of its own
-(about 7 GB with torch, 1 GB without):
+(torch comes a second time: about 7 GB):
 
     python3.11 -m venv .venv-litert
-    .venv-litert/bin/pip install -e '.[train]' litert-torch==0.10.0
+    .venv-litert/bin/pip install -e '.[bench]' litert-torch==0.10.0
     .venv-litert/bin/python benchmarks/experiments/litert_models.py --weights weights
 
 fp32 is litert_torch.convert of the network; int8 is ai-edge-quantizer's static recipe (int8 weights and activations),

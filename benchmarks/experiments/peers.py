@@ -25,10 +25,10 @@ from edgeline.errors import EdgelineError, InputError
 from edgeline.files import write_atomically
 from edgeline_bench import units
 from edgeline_bench.fingerprint import fingerprint
-from edgeline_bench.peers.cases import CASES, EAGER, OURS, Case, Outcome, Setting, judge, measure, points_of
+from edgeline_bench.peers.cases import CASES, Case, Outcome, Setting, judge, measure, points_of
 from edgeline_bench.peers.models import DATASET, exported, weights_of
 from edgeline_bench.peers.page import page_of, record_of
-from edgeline_bench.peers.program import Floor, Start, engine_starts, measure_floor, program_start
+from edgeline_bench.peers.program import Floor, Start, engine_start, measure_floor, program_start
 from edgeline_bench.peers.requirements import FLOOR_MODEL, Line, floor_line, speed_lines, start_lines
 from edgeline_bench.progress import StepPrinter
 from edgeline_bench.units import counted
@@ -168,7 +168,7 @@ def _starts(artefact: Artefact, setting: Setting, quick: bool) -> dict[str, Star
     found |= {row.engine: row.why or "" for row in missing}
     for point in points:
         try:
-            found |= {start.engine: start for start in engine_starts([point], 1 if quick else _STARTS)}
+            found[point.engine] = engine_start(point, 1 if quick else _STARTS)
         except EdgelineError as error:
             found[point.engine] = str(error)
     return found

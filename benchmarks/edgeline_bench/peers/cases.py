@@ -180,4 +180,3 @@ def measure(
 def _row(measured: Measured, judgement: Judgement | str) -> Row:
     assert not isinstance(judgement, str)
     return Row(measured.point.engine, tuple(measured.round_medians_s), judgement, judgement.why)
-

@@ -19,7 +19,7 @@ MIN_AGREEMENT = 0.998  # of fp32's labels: of 2,000 digits some lie so near the 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Shares of 0 to 1 on the same images: right answers, and labels that are eager's. `why` not to compare, or None."""
+    """Shares (0 to 1) of the same images: right answers, labels that are eager's. `why` not to compare, or None."""
 
     accuracy: float
     agreement: float

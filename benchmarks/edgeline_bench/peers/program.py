@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ def program_start(artefact: Artefact, runs: int, core: int) -> Start:
         command = [*find_compiler().command, *_FLAGS, *sources, "-o", str(program), "-lm"]
         made = subprocess.run(command, cwd=artefact.folder, capture_output=True, text=True)
         if made.returncode != 0:
-            raise EdgelineError(f"{artefact.name}: main.c does not compile: {made.stderr.strip().partition(chr(10))[0]}")
+            words = (made.stderr.strip().splitlines() or ["no word"])[0]
+            raise EdgelineError(f"{artefact.name}: main.c does not compile: {words}")
         clock = compile_c(_PROCESS_CLOCK, ("-O2", "-std=c11"))
         with _on_core(core):
             done = subprocess.run(
@@ -126,17 +127,15 @@ def program_start(artefact: Artefact, runs: int, core: int) -> Start:
     return Start("C program", tuple(found["seconds"]), found["peak_bytes"])
 
 
-def engine_starts(points: Sequence[Point], runs: int) -> list[Start]:
-    """Start each engine's process `runs` times, in turns, until it has its first logits."""
-    seconds: dict[str, list[float]] = {point.engine: [] for point in points}
-    peaks = dict.fromkeys(seconds, 0)
+def engine_start(point: Point, runs: int) -> Start:
+    """Start an engine's process `runs` times until it has its first logits. Raises what the engine raises."""
+    seconds, peak = [], 0
     for _ in range(runs):
-        for point in points:
-            with WorkerHandle(point) as worker:
-                seconds[point.engine].append(worker.ready["cold_start_s"]["total"])
-                first = worker.ready["memory_bytes"]["stages"]["first"]
-                peaks[point.engine] = max(peaks[point.engine], first["peak"] if first else 0)
-    return [Start(engine, tuple(found), peaks[engine]) for engine, found in seconds.items()]
+        with WorkerHandle(point) as worker:
+            seconds.append(worker.ready["cold_start_s"]["total"])
+            first = worker.ready["memory_bytes"]["stages"]["first"]
+            peak = max(peak, first["peak"] if first else 0)
+    return Start(point.engine, tuple(seconds), peak)
 
 
 @contextlib.contextmanager
@@ -148,4 +147,3 @@ def _on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
