@@ -19,7 +19,7 @@ def function_names(program: Program, pixels: Pixels | str, name: str) -> list[st
     """Return the names of the functions that the library exports, those of special builds included."""
     images = [f"{name}_infer_u8", f"{name}_u8_arena_bytes"] if isinstance(pixels, Pixels) else []
     threads = [f"{name}_threads_start", f"{name}_threads_end", f"{name}_infer_threads"] if has_threads(program) else []
-    profile = [f"{name}_infer_profile", f"{name}_layers", f"{name}_layer_nodes", f"{name}_layer_title"]
+    profile = [f"{name}_infer_profile", f"{name}_layers", f"{name}_layer_nodes", f"{name}_layer_kernel"]
     return [f"{name}_arena_bytes", f"{name}_infer", *images, f"{name}_isa", *threads, *profile]
 
 
@@ -155,20 +155,20 @@ def _profile(program: Program, name: str, call: str) -> list[str]:
     given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
     layers = f"{name.upper()}_LAYERS"
     nodes = [quoted("\n".join(step.nodes)) for step in program.steps]
-    titles = [quoted(step.title) for step in program.steps]
+    kernels = [quoted(step.kernel) for step in program.steps]
     return [
         "",
         "#ifdef EDGELINE_PROFILE",
         f"int {name}_infer_profile(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes,",
-        f"{' ' * len(f'int {name}_infer_profile(')}double *seconds)",
-        *_checked(program, name, "input", call, "NULL, seconds"),
+        f"{' ' * len(f'int {name}_infer_profile(')}struct edgeline_threads *pool, double *seconds)",
+        *_checked(program, name, "input", call, "pool, seconds"),
         "",
         f"int {name}_layers(void)",
         "{",
         f"    return {layers};",
         "}",
         *_names(f"{name}_layer_nodes", layers, nodes),
-        *_names(f"{name}_layer_title", layers, titles),
+        *_names(f"{name}_layer_kernel", layers, kernels),
         "#endif",
     ]
 

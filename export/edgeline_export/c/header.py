@@ -109,13 +109,15 @@ def _profile_text(program: Program, name: str) -> str:
     given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
     return f"""
 #ifdef EDGELINE_PROFILE
-/* As {name}_infer, and adds to seconds[i] what layer i took, for i below {name.upper()}_LAYERS.
- * {name}_layer_nodes(i) are the names of the ONNX nodes that it carries out, a line each; none for a copy. */
+/* As {name}_infer, and adds to seconds[i] what layer i took, for i below {name.upper()}_LAYERS; `pool` may be NULL.
+ * {name}_layer_kernel(i) is the name of its kernel, {name}_layer_nodes(i) those of the ONNX nodes that it carries
+ * out, a line each; none for a copy. */
 #define {name.upper()}_LAYERS {len(program.steps)}
+struct edgeline_threads;
 EDGELINE_API int {name}_infer_profile(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes,
-                    double *seconds);
+                    struct edgeline_threads *pool, double *seconds);
 EDGELINE_API int {name}_layers(void);
+EDGELINE_API const char *{name}_layer_kernel(int layer);
 EDGELINE_API const char *{name}_layer_nodes(int layer);
-EDGELINE_API const char *{name}_layer_title(int layer);
 #endif
 """

@@ -3,7 +3,7 @@
  *     -DHEADER='"net.h"' -DNAME(function)=net_##function; arguments: n, bytes in, bytes out
  *
  * With -DEDGELINE_THREADS it makes three calls, from two threads of its own, which share a pool of three. With
- * -DEDGELINE_PROFILE it writes a line for each layer to stderr: seconds, title, nodes. */
+ * -DEDGELINE_PROFILE it writes a line for each layer to stderr: seconds, kernel, nodes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,9 +65,9 @@ int main(int argc, char **argv)
     const int code = run_in_threads(in, out, n, arena, arena_bytes, out_bytes);
 #elif defined(EDGELINE_PROFILE)
     double *seconds = calloc((size_t)NAME(layers)(), sizeof *seconds);
-    const int code = NAME(infer_profile)(in, out, n, arena, arena_bytes, seconds);
+    const int code = NAME(infer_profile)(in, out, n, arena, arena_bytes, NULL, seconds);
     for (int i = 0; i < NAME(layers)(); i++)
-        fprintf(stderr, "%.9f|%s|%s\n", seconds[i], NAME(layer_title)(i), NAME(layer_nodes)(i));
+        fprintf(stderr, "%.9f|%s|%s\n", seconds[i], NAME(layer_kernel)(i), NAME(layer_nodes)(i));
     free(seconds);
 #else
     const int code = NAME(infer)(in, out, n, arena, arena_bytes);
