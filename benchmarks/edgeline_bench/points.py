@@ -147,7 +147,7 @@ def arithmetic_of(artefact: Artefact, engine: str, device: str) -> str:
     That computes float16 in float32, and an int8 graph in the layout for TensorRT as float32 with quantised values.
     """
     manifest = artefact.manifest
-    in_integers = manifest.precision == "int8" and manifest.format == "onnx"
+    in_integers = manifest.precision == "int8" and manifest.format in ("onnx", "c")
     return "fp32" if (engine, device) == ("onnxruntime", "cpu") and not in_integers else manifest.precision
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,10 @@ _TWIN = "onnxruntime, in float32 with every weight and activation rounded to flo
 class Compiled:
     """What a format's compiler made of the graph.
 
-    `files` lie beside model.onnx; `open_session` opens what was compiled, where that runs on this machine; `coverage`
-    is the engine's own word on its precision, where it has one.
+    `files` lie beside model.onnx; `open_session` opens what was compiled, where that runs on this machine, and `engine`
+    is what the manifest calls it; `coverage` is the engine's own word on its precision, where it has one. `finish` is
+    called with the inputs of the self-test when the gate has passed; it may still raise GateError, and returns further
+    files.
     """
 
     build: str = "built"
@@ -54,6 +57,8 @@ class Compiled:
     versions: Mapping[str, str] = field(default_factory=dict)
     coverage: Coverage | None = None
     open_session: Callable[[Artefact], Session] | None = None
+    engine: str | None = None
+    finish: Callable[[Artefact, npt.NDArray[Any], Judged], Mapping[str, bytes]] | None = None
 
 
 Compile = Callable[[bytes, GraphInPrecision], Compiled]
@@ -97,16 +102,22 @@ def assemble(
         manifest = replace(unfinished.manifest, verification=judged.verification.to_record())
         inputs = subject.samples.batch(0, SELFTEST_SAMPLES)
         files = {SELFTEST_FILE: selftest_bytes(inputs, judged.outputs[: len(inputs)], judged.tolerance)}
+        if compiled.finish is not None:
+            files |= compiled.finish(unfinished, inputs, judged)
         if prepared.calibration is not None:
             quantised = quantised_tensors(graph)
             files[CALIBRATION_FILE] = calibration_json(prepared.calibration, quantised).encode()
             files[PAGE_FILE] = export_page(manifest, prepared.calibration, quantised).encode()
         return manifest, files
 
-    folder = request.out / artefact_folder_name(
-        subject.name, subject.dataset, request.precision, format_name, request.compute_capabilities
-    )
+    folder = artefact_folder(subject, request, format_name)
     return write_artefact(folder, draft, {GRAPH_FILE: content, **compiled.files}, finish)
+
+
+def artefact_folder(subject: Subject, request: ExportRequest, format_name: str) -> Path:
+    """Return where the artefact goes."""
+    name = artefact_folder_name(subject.name, subject.dataset, request.precision, format_name, request.target_suffix)
+    return request.out / name
 
 
 def _judge(
@@ -115,9 +126,8 @@ def _judge(
     """Verify with the compiled form where it runs here, else with the graph on ONNX Runtime, else with its twin."""
     if compiled.open_session is not None:
         with compiled.open_session(unfinished) as session:
-            return verify(
-                subject, session.infer_all, session.engine, request.precision, request.batch, request.max_drop
-            )
+            engine = compiled.engine or session.engine
+            return verify(subject, session.infer_all, engine, request.precision, request.batch, request.max_drop)
     with OnnxRuntimeSession(unfinished, "cpu", threads=THREADS) as session:
         if prepared.twin is None:
             own_form = unfinished.manifest.format == "onnx"

@@ -16,9 +16,11 @@ from edgeline.artefact import GRAPH_FILE, Artefact
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
 from edgeline.manifest import FILE_NAME, BatchRange
+from edgeline_export.c.targets import TARGETS, target_from_name
 from edgeline_export.formats.interface import (
     DEFAULT_CALIBRATION_METHOD,
     DEFAULT_CALIBRATION_SAMPLES,
+    NATIVE,
     CalibrationRequest,
     ExportRequest,
 )
@@ -38,6 +40,7 @@ EPILOG = """SUBJECT is one of
 examples:
   export-model lenet --format trt
   export-model lenet --format trt-rtx --precision int8
+  export-model lenet --format c --target x86-64-v3
   export-model net.onnx --samples inputs.npz
   export-model mypackage.nets:SmallNet --input-shape 1,28,28 --dataset mnist-10k"""
 
@@ -102,8 +105,14 @@ def _parser() -> argparse.ArgumentParser:
         help="the GPUs of a trt-rtx engine, for instance 8.9,12.0 (default: Ampere and later)",
     )
     engine.add_argument(
-        "--require-engine", action="store_true", help="fail, rather than leave the engine to the device, without a GPU"
+        "--require-engine", action="store_true",
+        help="fail, rather than leave it to the device, where the engine or the C library cannot be built",
+    )  # fmt: skip
+    library = parser.add_argument_group("C libraries (c)")
+    library.add_argument(
+        "--target", metavar="NAME", help=f"the CPUs of the library: {', '.join((NATIVE, *TARGETS))} (default: {NATIVE})"
     )
+    library.add_argument("--cc", metavar="PROGRAM", help="the C compiler (default: $CC, else cc, gcc or clang)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
@@ -155,7 +164,7 @@ def _body(args: argparse.Namespace) -> None:
         raise MissingCapabilityError(f"format {chosen.name} cannot be written here: {state.why}: {state.install}")
     if args.name is not None and not re.fullmatch(r"\w[\w.-]*", args.name, re.ASCII):
         raise InputError(f"--name takes letters, digits, '.', '_' and '-', not '{args.name}'")
-    _check_engine_options(args, chosen)
+    _check_engine_options(args, chosen, list(FORMATS.values()))
     calibration = _calibration(args)
     subject = _subject(args)
     request = ExportRequest(
@@ -166,6 +175,8 @@ def _body(args: argparse.Namespace) -> None:
         calibration=calibration,
         compute_capabilities=args.compute_capability or (),
         require_engine=args.require_engine,
+        target=args.target or NATIVE,
+        cc=args.cc,
     )
     artefact = chosen.export(subject, request)
     if args.json:
@@ -175,11 +186,19 @@ def _body(args: argparse.Namespace) -> None:
     return _print_artefact(artefact)
 
 
-def _check_engine_options(args: argparse.Namespace, chosen: Format) -> None:
-    if args.compute_capability and not chosen.has_targets:
-        raise InputError(f"--compute-capability is for --format trt-rtx, not for {chosen.name}; leave it out")
-    if args.require_engine and chosen.name not in ("trt", "trt-rtx"):
-        raise InputError(f"--require-engine is for --format trt and trt-rtx, not for {chosen.name}; leave it out")
+def _check_engine_options(args: argparse.Namespace, chosen: Format, formats: Sequence[Format]) -> None:
+    """Refuse options that the format would ignore."""
+    for option in sorted({option for known in formats for option in known.options} - chosen.options):
+        if getattr(args, option):
+            names = [known.name for known in formats if option in known.options]
+            takers = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+            raise InputError(
+                f"--{option.replace('_', '-')} is for --format {takers}, not for {chosen.name}; leave it out"
+            )
+    if args.target is not None:
+        target_from_name(args.target)
+    if args.cc is not None and not args.cc.strip():
+        raise InputError("--cc is empty; name a C compiler, or leave it out")
 
 
 def _calibration(args: argparse.Namespace) -> CalibrationRequest:

@@ -21,14 +21,11 @@ from edgeline.manifest import FILE_NAME, FileEntry, Manifest
 SELFTEST_SAMPLES = 16
 
 
-def artefact_folder_name(
-    name: str, dataset: str | None, precision: str, format_name: str, compute_capabilities: tuple[str, ...] = ()
-) -> str:
+def artefact_folder_name(name: str, dataset: str | None, precision: str, format_name: str, target: str = "") -> str:
     """Return `<model>-<dataset>.<precision>.<format>`, without the data set where there is none.
 
-    Chosen targets stand behind it, as in `@sm89-sm120`.
+    A chosen target stands behind it, as in `@sm89-sm120`.
     """
-    target = "-".join(f"sm{capability.replace('.', '')}" for capability in compute_capabilities)
     return f"{name}{f'-{dataset}' if dataset else ''}.{precision}.{format_name}{f'@{target}' if target else ''}"
 
 

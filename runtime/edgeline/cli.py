@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeline import interrupts
+from edgeline import interrupts, native_library
 from edgeline.artefact import open_artefact
 from edgeline.backends import ENGINES, choose_engine, import_packages, session_class
 from edgeline.command import Parser, note, run_command
@@ -33,6 +33,7 @@ from edgeline.info_text import (
     lines_of_artefact,
     lines_of_built,
     lines_of_engine,
+    lines_of_library,
     lines_of_plan,
     print_lines,
     selftest_text,
@@ -96,12 +97,18 @@ def _info(args: argparse.Namespace) -> int:
         print(json.dumps(plan.to_record(), indent=2)) if args.json else print_lines(lines_of_plan(plan))
         return EXIT_INPUT if plan.whole is False else EXIT_OK
     artefact = open_artefact(args.path)
-    engine = examine_engine(artefact) if artefact.manifest.format in PRODUCTS else None
+    more: Mapping[str, Any] = {}
+    lines: list[tuple[str, str]] = []
+    if artefact.manifest.format in PRODUCTS:
+        engine = examine_engine(artefact)
+        more, lines = {"engine": engine.to_record()}, lines_of_engine(engine)
+    elif artefact.manifest.format == native_library.FORMAT:
+        library = native_library.examine_library(artefact)
+        more, lines = {"library": library.to_record()}, lines_of_library(library)
     if args.json:
-        record = json.loads(artefact.manifest.to_json())
-        print(json.dumps({**record, "engine": engine.to_record()} if engine else record, indent=2))
+        print(json.dumps({**json.loads(artefact.manifest.to_json()), **more}, indent=2))
     else:
-        print_lines([*lines_of_artefact(artefact), *(lines_of_engine(engine) if engine else [])])
+        print_lines([*lines_of_artefact(artefact), *lines])
     return EXIT_OK
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeline.architecture import architecture_here
 from edgeline.backends import ENGINES
 from edgeline.cache import cache_root, why_unsafe
 from edgeline.cuda import Gpu, gpu, has_cuda_driver
@@ -26,7 +27,7 @@ from edgeline.tensorrt.products import PRODUCTS, product_state
 _CUDA_ORT = "pip uninstall onnxruntime && pip install 'edgeline[gpu]'"
 _OTHER_CACHE = "export EDGELINE_CACHE=/a/folder/of/yours"
 _ROW_OF_FORMAT = {"trt": "tensorrt", "trt-rtx": "tensorrt-rtx"}
-_ENGINE_ROWS = ("onnxruntime", "onnxruntime-tensorrt", *_ROW_OF_FORMAT.values())
+_ENGINE_ROWS = ("onnxruntime", "onnxruntime-tensorrt", "native", *_ROW_OF_FORMAT.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def examine() -> list[Finding]:
         Finding("numpy", True, np.__version__),
         _onnxruntime(found),
         _onnxruntime_tensorrt(found),
+        _native(),
         *(_product(format_name, found) for format_name in PRODUCTS),
         _cuda_bindings(found),
         _gpu(found),
@@ -81,6 +83,13 @@ def _onnxruntime_tensorrt(found: Gpu | None) -> Finding:
     if state.module is None:
         return Finding(what, False, state.why, install_line(PRODUCTS["trt"], found))
     return Finding(what, True, f"{_version('onnxruntime')} with TensorRT {state.version or 'of unknown version'}")
+
+
+def _native() -> Finding:
+    runs = f"runs formats: {', '.join(ENGINES['native'].formats)}"
+    if not sys.platform.startswith(("linux", "freebsd")):
+        return Finding("native", False, f"C libraries are built for Linux, not for {sys.platform}; {runs}")
+    return Finding("native", True, f"libraries for {architecture_here()}; {runs}")
 
 
 def _product(format_name: str, found: Gpu | None) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeline.artefact import Artefact
 from edgeline.manifest import Manifest
+from edgeline.native_library import LibraryReport
 from edgeline.selftest import SelftestResult
 from edgeline.tensorrt.building import Built
 from edgeline.tensorrt.preflight import EngineReport, Obstacle, PlanReport
@@ -51,6 +52,15 @@ def lines_of_engine(report: EngineReport) -> Lines:
         brings = f"{report.product}, built on the device"
     cached = str(report.cached) if report.cached else "no engine built for this machine"
     return [("engine", brings), *_loads_lines(report.obstacles, f"from the {report.uses}"), ("cached", cached)]
+
+
+def lines_of_library(report: LibraryReport) -> Lines:
+    """Describe the library of a C artefact, and whether it runs here."""
+    variants = ", ".join(report.variants) or "none, C sources only"
+    arena = "not known" if report.arena_bytes is None else f"{report.arena_bytes} bytes for one sample a call"
+    loads = f"no: {report.obstacle}" if report.obstacle else f"yes, and chooses {report.isa}"
+    target = f"{report.target} ({report.architecture})" if report.architecture else report.target
+    return [("target", target), ("library", variants), ("arena", arena), ("loads", loads)]
 
 
 def lines_of_plan(report: PlanReport) -> Lines:

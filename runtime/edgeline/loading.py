@@ -23,9 +23,9 @@ def load(
 
     `device` is "auto" (the GPU where the engine has one, else the CPU), "cpu" or "cuda"; `threads` is the number of
     CPU threads one call may use; `engine` overrides the one that fits the artefact's format: "onnxruntime" runs the
-    graph that trt and trt-rtx artefacts keep. An engine that this machine has yet to build is an error, unless `build`
-    is "missing": it is then built, tested and cached first, which can take minutes. One that is there is not tested
-    again, unlike by `edgeline build`.
+    graph that artefacts of the other formats keep. An engine that this machine has yet to build is an error, unless
+    `build` is "missing": it is then built, tested and cached first, which can take minutes. One that is there is not
+    tested again, unlike by `edgeline build`.
 
     Raises ArtefactError for a damaged artefact, MissingCapabilityError when its engine or device is not here,
     InputError for an unknown device, engine or value of `build`, or an engine that does not run the format; with

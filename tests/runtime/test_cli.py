@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -156,8 +157,17 @@ def test_doctor(command):
     assert {row["what"] for row in json.loads(out)} >= {"python", "numpy", "onnxruntime", "nvidia-gpu"}
 
 
+def test_doctor_with_numpy_alone_names_c_libraries(command, monkeypatch):
+    monkeypatch.setattr("edgeline.doctor.importlib.util.find_spec", lambda _name: None)
+    code, out, _ = command(MAIN, "doctor")
+    assert code == 0
+    assert re.search(r"^yes native +libraries for \w+; runs formats: c$", out, re.MULTILINE)
+    assert "-> pip install 'edgeline[onnx]'" in out
+
+
 def test_doctor_without_an_engine_is_3_and_says_what_to_install(command, monkeypatch):
     monkeypatch.setattr("edgeline.doctor.importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("edgeline.doctor.sys.platform", "aix")  # where no C library can be built
     code, out, err = command(MAIN, "doctor")
     assert code == 3
     assert "-> pip install 'edgeline[onnx]'" in out

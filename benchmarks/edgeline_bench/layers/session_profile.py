@@ -1,6 +1,6 @@
 """The profiler of each engine that edgeline.load opens, in a literal table.
 
-Adding one (the C library's profile build, say): a module with a function like those below, its line in the table. It
+Adding one: a module with a function like those below, its line in the table. It
 returns edgeline_bench.layers.matching.profile_from_kernels of its kernels, each with the names of its ONNX nodes.
 """
 
@@ -23,6 +23,7 @@ Profiler = Callable[[Any, npt.NDArray[Any], Graph, float], LayerProfile]
 # By engine and device: ONNX Runtime's profile of kernels on a GPU holds the time that it took to launch them.
 _PROFILERS = {
     ("onnxruntime", "cpu"): "edgeline_bench.layers.onnxruntime_profile:profile_onnxruntime",
+    ("native", "cpu"): "edgeline_bench.layers.native_profile:profile_native",
     ("tensorrt", "cuda"): "edgeline_bench.layers.tensorrt_profile:profile_tensorrt",
 }
 

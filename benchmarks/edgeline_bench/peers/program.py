@@ -17,7 +17,7 @@ import onnx
 
 from edgeline.artefact import GRAPH_FILE, Artefact
 from edgeline.errors import EdgelineError, MissingCapabilityError
-from edgeline_bench.c_compiler import compile_c, find_compiler
+from edgeline_bench.c_compiler import compile_c
 from edgeline_bench.inputs import batch_from_selftest, check_output
 from edgeline_bench.layers.graph import read_graph
 from edgeline_bench.layers.roof import speed_of_light
@@ -26,6 +26,7 @@ from edgeline_bench.points import Point
 from edgeline_bench.roofline.ceilings import stability_reasons
 from edgeline_bench.roofline.measure import measure_ceilings, remeasure
 from edgeline_bench.worker_handle import WorkerHandle
+from edgeline_export.c.compiler import find_compiler
 
 _PROCESS_CLOCK = Path(__file__).parents[1] / "process_clock.c"
 _FLAGS = ("-O3", "-std=c99")

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeline.errors import EdgelineError, ResourceError
-from edgeline_bench.c_compiler import compile_c, find_compiler
+from edgeline_bench.c_compiler import compile_c
+from edgeline_export.c.compiler import find_compiler
 
 SOURCE = Path(__file__).with_name("probe.c")
 # fp-contract: the C standard's own mode would forbid to fuse a product and a sum where the source has two operators.

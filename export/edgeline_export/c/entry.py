@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.pixels import Pixels, pixel_input, pixel_step
 from edgeline_export.c.program import Program, Step
-from edgeline_export.c.text import quoted
+from edgeline_export.c.text import string_literal
 
 
 def has_threads(program: Program) -> bool:
@@ -154,8 +154,8 @@ def _threads(program: Program, name: str, call: str) -> list[str]:
 def _profile(program: Program, name: str, call: str) -> list[str]:
     given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
     layers = f"{name.upper()}_LAYERS"
-    nodes = [quoted("\n".join(step.nodes)) for step in program.steps]
-    kernels = [quoted(step.kernel) for step in program.steps]
+    nodes = [string_literal("\n".join(step.nodes)) for step in program.steps]
+    kernels = [string_literal(step.kernel) for step in program.steps]
     return [
         "",
         "#ifdef EDGELINE_PROFILE",

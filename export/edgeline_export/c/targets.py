@@ -8,34 +8,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeline.architecture import architecture_here
 from edgeline.errors import UnknownNameError
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One object of a library: its suffix, the compiler's flags, and the CPU features without which it is not taken."""
+    """One object of a library.
+
+    `suffix` stands behind its functions' names, `isa` is what they call themselves (kernels/isa.c). It is not taken
+    where the CPU lacks one of `features`, GCC's names of __builtin_cpu_supports.
+    """
 
     suffix: str
+    isa: str
     flags: tuple[str, ...]
     features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A target. `vectors`: whether the kernels use GNU vectors, or C99 alone."""
+    """A target. `vectors`: whether the kernels use GNU vectors, or C99 alone.
+
+    A CPU that has what one of `variants` needs has what those before it need. `architecture`: the only one that its
+    flags fit, in the words of edgeline.architecture; None for any.
+    """
 
     name: str
     what: str
     variants: tuple[Variant, ...]
+    architecture: str | None = None
     block: int = 16
     rows: int = 8
     vectors: bool = True
 
 
-_V3 = Variant("v3", ("-march=x86-64-v3",), ("avx2", "fma"))
-_V4 = Variant("v4", ("-march=x86-64-v4",), ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
+_X86 = "x86_64"
+_V3 = Variant("v3", "avx2", ("-march=x86-64-v3",), ("avx2", "bmi", "bmi2", "fma"))
+_V4 = Variant(
+    "v4", "avx512", ("-march=x86-64-v4",), (*_V3.features, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+)
 _VNNI = Variant(
     "vnni",
+    "avx512-vnni",
     ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi"),
     (*_V4.features, "avx512vnni", "avx512vbmi"),
 )
@@ -43,10 +58,15 @@ _VNNI = Variant(
 TARGETS = {
     target.name: target
     for target in (
-        Target("generic", "C99 alone, any CPU and compiler", (Variant("", ()),), block=4, rows=1, vectors=False),
-        Target("x86-64-v3", "x86-64 with AVX2 and FMA", (_V3,)),
-        Target("x86-64-v4", "x86-64 with AVX-512, and VNNI where the CPU has it", (_V4, _VNNI)),
-        Target("x86-64", "any x86-64: the best of what the CPU has", (Variant("base", ()), _V3, _V4, _VNNI)),
+        Target("generic", "C99 alone, any CPU and compiler", (Variant("", "c99", ()),), block=4, rows=1, vectors=False),
+        Target("x86-64-v3", "x86-64 with AVX2 and FMA", (_V3,), _X86),
+        Target("x86-64-v4", "x86-64 with AVX-512, and VNNI where the CPU has it", (_V4, _VNNI), _X86),
+        Target(
+            "x86-64",
+            "any x86-64: the best of what the CPU has",
+            (Variant("base", "sse2", ()), _V3, _V4, _VNNI),
+            _X86,
+        ),
     )
 }
 
@@ -62,8 +82,4 @@ def target_from_name(name: str) -> Target:
 
 def native_target() -> Target:
     """Return the target for machines like this one."""
-    import platform
-
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return TARGETS["x86-64"]
-    return TARGETS["generic"]
+    return TARGETS["x86-64" if architecture_here() == _X86 else "generic"]

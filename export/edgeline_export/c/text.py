@@ -48,6 +48,12 @@ _KEYWORDS = frozenset(
         "volatile",
         "while",
         "main",
+        # libNAME.so would stand before the system's
+        "c",
+        "dl",
+        "m",
+        "pthread",
+        "rt",
     ]
 )
 
@@ -64,11 +70,12 @@ def comment(text: str) -> str:
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\")
 
 
-def quoted(text: str) -> str:
-    """Return a string literal, in ASCII; a line feed stays one."""
-    plain = text.encode("ascii", "replace").decode()
-    escaped = plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("?", "\\?")
-    return '"' + "".join(c if c.isprintable() else "_" for c in escaped) + '"'
+def string_literal(text: str) -> str:
+    """Return a C string: UTF-8, what is not printable ASCII in octal."""
+    plain = "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
+    )
+    return f'"{plain}"'
 
 
 def float_literal(value: float) -> str:

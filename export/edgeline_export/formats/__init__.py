@@ -6,11 +6,17 @@ Adding a format: its module here (a class with the members of Format), its line 
 from __future__ import annotations
 
 from edgeline.errors import UnknownNameError
+from edgeline_export.formats.c import CFormat
 from edgeline_export.formats.interface import Format
 from edgeline_export.formats.onnx import OnnxFormat
 from edgeline_export.formats.trt import TrtFormat, TrtRtxFormat
 
-FORMATS: dict[str, Format] = {"onnx": OnnxFormat(), "trt": TrtFormat(), "trt-rtx": TrtRtxFormat()}
+FORMATS: dict[str, Format] = {
+    "onnx": OnnxFormat(),
+    "trt": TrtFormat(),
+    "trt-rtx": TrtRtxFormat(),
+    "c": CFormat(),
+}
 
 
 def format_from_name(name: str) -> Format:

@@ -12,6 +12,7 @@ from edgeline_export.subject import Subject
 
 DEFAULT_CALIBRATION_SAMPLES = 512
 DEFAULT_CALIBRATION_METHOD = "minmax"
+NATIVE = "native"  # the target that is this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class CalibrationRequest:
 class ExportRequest:
     """How to export: the precision, where to, for which batch sizes, and how much accuracy may be lost (0 to 1).
 
-    `compute_capabilities` ("8.9", ...) are targets of formats that have such; with `require_engine` an artefact without
-    its compiled form is an error.
+    `compute_capabilities` ("8.9", ...) are targets of `trt-rtx`, `target` and `cc` (the compiler, None: the machine's)
+    of `c`; with `require_engine` an artefact without its compiled form is an error.
     """
 
     precision: str
@@ -42,6 +43,15 @@ class ExportRequest:
     calibration: CalibrationRequest
     compute_capabilities: tuple[str, ...] = ()
     require_engine: bool = False
+    target: str = NATIVE
+    cc: str | None = None
+
+    @property
+    def target_suffix(self) -> str:
+        """What stands behind `@` in the artefact's name, for a target that is not the default: `sm89-sm120`."""
+        if self.target != NATIVE:
+            return self.target
+        return "-".join(f"sm{capability.replace('.', '')}" for capability in self.compute_capabilities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +68,12 @@ class Availability:
 
 
 class Format(Protocol):
-    """What a format's module offers."""
+    """What a format's module offers. `options` are the members of ExportRequest that only some formats take."""
 
     name: str
     summary: str
     precisions: tuple[str, ...]
-    has_targets: bool
+    options: frozenset[str]
 
     def availability(self) -> Availability:
         """Say whether it can be written on this machine."""

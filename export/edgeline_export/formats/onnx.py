@@ -15,7 +15,7 @@ class OnnxFormat:
     name = "onnx"
     summary = "ONNX graph, opset 20, free batch; runs on ONNX Runtime"
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int8+fp16")
-    has_targets = False
+    options: frozenset[str] = frozenset()
 
     def availability(self) -> Availability:
         """Say which of the packages that it needs are missing."""

@@ -32,7 +32,7 @@ class TrtFormat:
     name = "trt"
     summary = "TensorRT engine for this machine's GPU; without one, built on the device"
     precisions: tuple[str, ...] = _PRECISIONS
-    has_targets = False
+    options = frozenset({"require_engine"})
 
     def availability(self) -> Availability:
         """Say that it can be written, and whether with an engine."""
@@ -68,7 +68,7 @@ class TrtRtxFormat:
     name = "trt-rtx"
     summary = "TensorRT-RTX engine for the GPUs of --compute-capability (default: Ampere and later); needs no GPU"
     precisions: tuple[str, ...] = _PRECISIONS
-    has_targets = True
+    options = frozenset({"compute_capability", "require_engine"})
 
     def availability(self) -> Availability:
         """Say whether TensorRT-RTX is installed and whole."""

@@ -50,6 +50,12 @@ ENGINES = {
         runs_graphs=True,
         libraries_of="trt",
     ),
+    "native": Engine(
+        session="edgeline.backends.native:NativeSession",
+        formats=("c",),
+        packages=(),
+        install="export-model writes the library it needs into the artefact",
+    ),
     "tensorrt": Engine(
         session="edgeline.backends.tensorrt:TensorRtSession",
         formats=("trt", "trt-rtx"),

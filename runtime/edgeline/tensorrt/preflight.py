@@ -15,6 +15,7 @@ from typing import Any
 from edgeline.artefact import Artefact
 from edgeline.cuda import Gpu, gpu
 from edgeline.errors import ArtefactError, EdgelineError, MissingCapabilityError
+from edgeline.native_library import open_library
 from edgeline.tensorrt import plans
 from edgeline.tensorrt.install import bindings_obstacle, install_line, is_jetson
 from edgeline.tensorrt.plan_header import HEADER_BYTES, PlanHeader, read_plan_header
@@ -123,8 +124,11 @@ def examine_engine(artefact: Artefact) -> EngineReport:
 def need_engine(artefact: Artefact, engine: str = "tensorrt") -> None:
     """Raise MissingCapabilityError, in one line with the ways out, where `engine` cannot run the artefact here.
 
-    For onnxruntime-tensorrt it looks for the GPU alone, for onnxruntime, which runs anywhere, at nothing.
+    For onnxruntime-tensorrt it looks for the GPU alone, for native at the library, for onnxruntime, which runs
+    anywhere, at nothing.
     """
+    if engine == "native":
+        open_library(artefact)
     if engine == "onnxruntime-tensorrt" and gpu() is None:
         raise MissingCapabilityError(
             f"{artefact.name} cannot run on {engine} here (there is no NVIDIA GPU or driver here): run it on the "

@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgeline_export.c.emit import Heading, sources
+from edgeline_export.c.emit import sources
+from edgeline_export.c.header import Heading
 from edgeline_export.c.lower import lower
 from edgeline_export.c.passes import prepared
 from edgeline_export.c.read import network_from_onnx
