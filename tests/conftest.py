@@ -45,6 +45,15 @@ def exported(weights_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return out / "lenet-mnist-10k.fp32.onnx"
 
 
+@pytest.fixture(scope="session")
+def exported_c(weights_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LeNet as a C library for this machine. Read-only: tests that change it take a copy."""
+    out = tmp_path_factory.mktemp("artifacts-c")
+    argv = ["lenet", "--weights", str(weights_folder), "--format", "c", "--require-engine", "--out", str(out)]
+    assert edgeline_export.cli.main(argv) == 0
+    return out / "lenet-mnist-10k.fp32.c"
+
+
 @pytest.fixture
 def artefact(exported: Path, tmp_path: Path) -> Path:
     """A copy of LeNet's artefact that a test may damage."""

@@ -35,6 +35,10 @@ def test_the_wheel_holds_the_four_packages_and_their_data(wheel):
     assert {"edgeline_bench/page.html", "edgeline_bench/page.css", "edgeline_bench/page.js"} <= set(names)
     assert sum(name.startswith("edgeline_train/data/mnist-10k/") for name in names) == 5
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    source = ROOT / "export/edgeline_export/c/kernels"
+    kernels = {f"edgeline_export/c/kernels/{path.name}" for path in source.glob("*.c")}
+    templates = {f"edgeline_export/c/templates/{name}" for name in ("main.c", "CMakeLists.txt", "library.pc")}
+    assert kernels | templates <= set(names)
 
 
 @pytest.mark.slow
@@ -68,4 +72,6 @@ def test_its_commands_run_elsewhere(wheel, tmp_path):
     (comparison,) = json.loads(run("compare-reports", "a.json", "b.json", "--json"))["comparisons"]
     assert len(comparison["rows"]) == 2
     assert run("edgeline", "selftest", artefact).startswith("passed")
-    assert not any(str(ROOT) in path.read_text(errors="replace") for path in (work / artefact).iterdir())
+    run("export-model", "lenet", "--format", "c", "--require-engine", "--max-drop", "0.01")
+    assert run("edgeline", "selftest", "artifacts/lenet-mnist-10k.fp32.c").startswith("passed: 16 inputs on native")
+    assert not any(str(ROOT) in path.read_text(errors="replace") for path in (work / "artifacts").glob("*/*"))

@@ -64,7 +64,9 @@ def _write(model: Model, weights: Path, batch: int, out: Path) -> None:
         from ai_edge_quantizer import qtyping, quantizer, recipe
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
     except ImportError as error:
-        raise MissingCapabilityError(f"litert-torch is not installed ({error}): {__file__} says how") from None
+        raise MissingCapabilityError(
+            f"litert-torch is not installed ({error}): the head of {Path(__file__).name} says how"
+        ) from None
     network = model.build().eval()
     load_weights(weights, network, model)
     float_path = out / tflite_name(model.name, "fp32", batch)

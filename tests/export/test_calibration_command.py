@@ -47,7 +47,9 @@ def export(command, weights_folder, tmp_path):
         (["--precision", "int4"], 2, "unknown precision of format onnx 'int4'"),
         (["--precision", "int8", "--calibration", ""], 2, "--calibration is empty; name a data set, an .npz file"),
         (["--compute-capability", "8.9"], 2, "--compute-capability is for --format trt-rtx, not for onnx"),
-        (["--require-engine"], 2, "--require-engine is for --format trt and trt-rtx, not for onnx"),
+        (["--require-engine"], 2, "--require-engine is for --format trt, trt-rtx and c, not for onnx"),
+        (["--target", "generic"], 2, "--target is for --format c, not for onnx; leave it out"),
+        (["--cc", "gcc"], 2, "--cc is for --format c, not for onnx; leave it out"),
     ],
 )  # fmt: skip
 def test_bad_options_are_one_line_and_write_nothing(export, tmp_path, options, code, words):

@@ -35,10 +35,10 @@ def page_of(
 
 def _summary(lines: Sequence[Line]) -> str:
     reached = sum(line.reached is True for line in lines)
-    missed = [line.subject for line in lines if line.reached is False]
+    missed = [f"{line.subject} ({line.asked})" for line in lines if line.reached is False]
     unknown = sum(line.reached is None for line in lines)
     words = f"**{reached} of {len(lines)} requirements reached**"
-    words += f"; missed: {', '.join(missed)}" if missed else ""
+    words += f"; missed: {'; '.join(missed)}" if missed else ""
     return f"{words}{f'; {unknown} not measured' if unknown else ''}."
 
 

@@ -67,7 +67,7 @@ def dispatch_source(program: Program, target: Target, takes_pixels: bool) -> str
     """Return NAME_dispatch.c."""
     name = identifier(program.name)
     functions = _functions(program, takes_pixels)
-    members = "\n".join(f"    {f.result}(*{f.name})({f.declared});" for f in functions)
+    members = "\n".join(_line(f"    {f.result}(*{f.name})({f.declared});") for f in functions)
     parts = [
         f"""/* {name}: chooses among the instruction sets of this library the last one that the CPU has.
  *
@@ -92,8 +92,9 @@ typedef struct {{
         f"static const {name}_variant {name}_variants[] = {{\n{table}\n}};\n\n"
         f"static const {name}_variant *{name}_chosen = &{name}_variants[0];\n"
     )
+    parts += [_has(name, variant) for variant in target.variants if variant.features]
     choices = [
-        f"    if ({_supported(variant)}) {name}_chosen = &{name}_variants[{index}];"
+        f"    if ({name}_has_{variant.suffix}()) {name}_chosen = &{name}_variants[{index}];"
         for index, variant in enumerate(target.variants, first)
         if variant.features
     ]
@@ -109,14 +110,26 @@ typedef struct {{
         )
     for f in functions:
         word = "" if f.result == "void " else "return "
-        parts.append(
-            f"{f.result}{name}_{f.name}({f.declared})\n{{\n    {word}{name}_chosen->{f.name}({f.passed});\n}}\n"
-        )
+        body = f"    {word}{name}_chosen->{f.name}({f.passed});"
+        parts.append(_line(f"{f.result}{name}_{f.name}({f.declared})") + f"\n{{\n{body}\n}}\n")
     return "\n".join(parts)
 
 
 def _declarations(name: str, variant: Variant, functions: Sequence[_Function]) -> str:
-    return "".join(f"{f.result}{name}_{f.name}_{variant.suffix}({f.declared});\n" for f in functions)
+    return "".join(_line(f"{f.result}{name}_{f.name}_{variant.suffix}({f.declared});") + "\n" for f in functions)
+
+
+def _line(text: str) -> str:
+    """Return a declaration in lines of at most 120 columns, cut between arguments."""
+    lines = [""]
+    for piece in text.split(", "):
+        joined = f"{lines[-1]}, {piece}" if lines[-1] else piece
+        if len(joined) < 120:
+            lines[-1] = joined
+        else:
+            lines[-1] += ","
+            lines.append(f"{' ' * 8}{piece}")
+    return "\n".join(lines)
 
 
 def _row(name: str, suffix: str, functions: Sequence[_Function]) -> str:
@@ -129,9 +142,11 @@ def _none(name: str, functions: Sequence[_Function]) -> str:
     for f in functions:
         unused = "".join(f"    (void){argument};\n" for argument in f.names)
         result = f"    return {f.otherwise};\n" if f.otherwise else ""
-        parts.append(f"static {f.result}{name}_{f.name}_none({f.declared})\n{{\n{unused}{result}}}")
+        parts.append(_line(f"static {f.result}{name}_{f.name}_none({f.declared})") + f"\n{{\n{unused}{result}}}")
     return "\n".join(parts) + "\n"
 
 
-def _supported(variant: Variant) -> str:
-    return " && ".join(f'__builtin_cpu_supports("{feature}")' for feature in variant.features)
+def _has(name: str, variant: Variant) -> str:
+    """Return the function that asks whether the CPU, and the system on it, have what a variant needs."""
+    asked = "\n           && ".join(f'__builtin_cpu_supports("{feature}")' for feature in variant.features)
+    return f"static int {name}_has_{variant.suffix}(void)\n{{\n    return {asked};\n}}\n"

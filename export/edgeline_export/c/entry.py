@@ -122,8 +122,13 @@ def _calls(program: Program, steps: Sequence[Step], first: int, name: str) -> It
     yield "    EDGELINE_PROFILE_BEGIN"
     for index, step in enumerate(steps, first):
         buffer = program.buffers[step.writes]
-        if buffer.fill is not None:
-            yield f"    memset(run->arena + {buffer.offset}, {int(buffer.fill)}, {buffer.bytes}); /* the padding */"
+        # Several steps may write a tensor: the padding is there once, before the first.
+        if buffer.fill is not None and step.writes not in {before.writes for before in program.steps[:index]}:
+            rows = index >= len(program.sample_steps)
+            row = f" + run->row * {buffer.bytes}" if buffer.per_row and not rows else ""
+            many = " * run->rows" if buffer.per_row and rows else ""
+            at = f"run->arena + {buffer.offset}{row}"
+            yield f"    memset({at}, {int(buffer.fill)}, {buffer.bytes}{many}); /* the padding */"
         function = f"{name}_step_{index + 1}"
         yield f"    edgeline_each({function}, run);" if step.parallel else f"    {function}(run, 0, 1);"
         yield f"    EDGELINE_PROFILE_STEP({index})"

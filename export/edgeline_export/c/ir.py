@@ -43,6 +43,29 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """What a constant of floats stands for: (values - zero_point) * scale, along `axis` where there are many scales.
+
+    `values`: int8, uint8 or int32. `node` is the DequantizeLinear that made floats of it.
+    """
+
+    values: npt.NDArray[Any]
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[Any]
+    axis: int
+    node: str
+
+    def floats(self) -> npt.NDArray[np.float32]:
+        """Return the numbers that it stands for, float32, in the shape of the values."""
+        shape = [1] * self.values.ndim
+        if self.scale.ndim and self.values.ndim:
+            shape[self.axis] = -1
+        whole = self.values.astype(np.int64) - self.zero_point.astype(np.int64).reshape(shape)
+        made = whole.astype(np.float32) * self.scale.reshape(shape)
+        return np.asarray(made, np.float32).reshape(self.values.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """One operator. `inputs` name tensors or constants, "" is one left out; `nodes` the ONNX nodes that it carries out.
 
@@ -62,6 +85,7 @@ class Network:
     """Operations in an order in which they can be carried out, with one input and one output.
 
     `free_batch`: the caller chooses how many samples; otherwise the graph's own first dimension is part of the sample.
+    `levels`: the integers behind constants of floats. `notes`: what a user should know, a sentence each.
     """
 
     name: str
@@ -71,6 +95,8 @@ class Network:
     operations: tuple[Operation, ...]
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, npt.NDArray[Any]]
+    levels: Mapping[str, Levels] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def readers(self, name: str) -> tuple[Operation, ...]:
         """Return the operations that read a tensor."""

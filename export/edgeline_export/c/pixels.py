@@ -14,7 +14,6 @@ import numpy as np
 from edgeline.manifest import Preprocessing
 from edgeline.preprocessing import input_from_pixels
 from edgeline_export.c.program import Parameter, Program
-from edgeline_export.c.text import literal
 
 NO_PIXELS = "nothing says how images become this input"
 
@@ -100,7 +99,9 @@ def pixel_step(program: Program, pixels: Pixels, name: str) -> Sequence[str]:
         "            if (pixels == NULL) {",
         f"                run.sample = run.input + run.row * {size};",
         "            } else {",
-        f"                static const edgeline_pixels image = {literal(members)};",
+        "                static const edgeline_pixels image = {",
+        *(f"                    .{member} = {value}," for member, value in members.items()),
+        "                };",
         f"                float *sample = (float *)(run.arena + {place});",
         f"                const uint8_t *from = pixels + (done + run.row) * {pixels.bytes};",
         f"                edgeline_pixels_f32(&image, from, {name}_pixels, sample);",

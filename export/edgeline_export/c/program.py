@@ -141,6 +141,7 @@ class Program:
 
     Where the input is made from images it lies at `pixel_offset` of an arena of `pixel_arena_bytes`; `pixel_rows`:
     there is one for each sample of a block.
+    `notes`: what a user should know, a sentence each.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Program:
     pixel_offset: int
     pixel_arena_bytes: int
     pixel_rows: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -1,7 +1,9 @@
 """Generates C from a graph, compiles it with a runner, and runs it in a process of its own."""
 
+import platform
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from edgeline_export.c.header import Heading
 from edgeline_export.c.lower import lower
 from edgeline_export.c.passes import prepared
 from edgeline_export.c.read import network_from_onnx
-from edgeline_export.c.targets import target_from_name
+from edgeline_export.c.targets import TARGETS, target_from_name
 from edgeline_export.graph import clean_graph
 
 RUNNER = Path(__file__).with_name("runner.c")
@@ -33,19 +35,29 @@ class Built:
 
     def run(self, batch):
         """[n, ...] -> [n, ...], computed by the executable; fails the test when it crashes or returns a code."""
-        return self.run_told(batch)[0]
+        return run_executable(self.program, [self.executable], batch)
 
     def run_told(self, batch):
         """What run() returns, and what the executable says on stderr."""
-        n = len(batch) if self.program.free_batch else self.program.input.shape[0]
-        out_bytes = self.program.output.bytes * (n if self.program.free_batch else 1)
-        given = np.ascontiguousarray(batch, self.program.input.dtype).tobytes()
-        done = subprocess.run(
-            [self.executable, str(n), str(len(given)), str(out_bytes)], input=given, capture_output=True, check=False
-        )
-        assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
-        shape = (n, *self.program.output.shape[1:]) if self.program.free_batch else self.program.output.shape
-        return np.frombuffer(done.stdout, self.program.output.dtype).reshape(shape), done.stderr.decode()
+        return run_executable_told(self.program, [self.executable], batch)
+
+
+def run_executable(program, command, batch):
+    """Give an executable the batch, and return what it computes."""
+    return run_executable_told(program, command, batch)[0]
+
+
+def run_executable_told(program, command, batch):
+    """What run_executable() returns, and what the executable says on stderr."""
+    n = len(batch) if program.free_batch else program.input.shape[0]
+    out_bytes = program.output.bytes * (n if program.free_batch else 1)
+    given = np.ascontiguousarray(batch, program.input.dtype).tobytes()
+    done = subprocess.run(
+        [*command, str(n), str(len(given)), str(out_bytes)], input=given, capture_output=True, check=False
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
+    shape = (n, *program.output.shape[1:]) if program.free_batch else program.output.shape
+    return np.frombuffer(done.stdout, program.output.dtype).reshape(shape), done.stderr.decode()
 
 
 def compiler(name="gcc"):
@@ -56,19 +68,46 @@ def compiler(name="gcc"):
     return found
 
 
+def sanitizers(cc):
+    """The flags of a build that ends at the first undefined behaviour or wrong address; skips where cc has none."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "empty.c"
+        source.write_text("int main(void) { return 0; }\n")
+        done = subprocess.run(
+            [compiler(cc), *SANITIZERS, source, "-o", f"{folder}/empty"], capture_output=True, check=False
+        )
+    if done.returncode == 0:
+        return SANITIZERS
+    if cc == "clang":  # UndefinedBehaviour needs no library where it traps
+        return ("-fsanitize=undefined", "-fsanitize-trap=all", "-g")
+    pytest.skip(f"{cc} has no sanitizers: apt-get install libasan8 libubsan1 (gcc)")
+
+
+def runs_here(target):
+    """Whether this CPU has what a target's first variant needs."""
+    if target == "generic":
+        return True
+    if platform.machine() != "x86_64":
+        return False
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return all(
+        feature.replace("avx512vnni", "avx512_vnni") in flags for feature in TARGETS[target].variants[-1].features
+    )
+
+
 def program_of(model, target="generic", name="net"):
     return lower(prepared(network_from_onnx(clean_graph(model), name)), target_from_name(target))
 
 
-def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net"):
-    """Generate, compile with all warnings as errors, and return what runs it."""
+def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net", isa=None):
+    """Generate, compile with all warnings as errors, and return what runs it; `isa`: the flags of another variant."""
     chosen = target_from_name(target)
     program = program_of(model, target, name)
     for file, content in sources(program, chosen, Heading("0" * 64, "edgeline", "a test")).items():
         (folder / file).write_bytes(content)
     executable = folder / f"{name}-{cc}"
     definitions = [f'-DHEADER="{name}.h"', f"-DNAME(function)={name}_##function"]
-    isa = chosen.variants[-1].flags
+    isa = chosen.variants[-1].flags if isa is None else isa
     done = subprocess.run(
         [compiler(cc), "-std=c99", *WARNINGS, *flags, *isa, *definitions, f"-I{folder}", RUNNER, folder / f"{name}.c",
          "-o", executable, "-lm", "-lpthread"],
@@ -81,6 +120,7 @@ def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net")
 def onnxruntime_outputs(model, batch):
     """What ONNX Runtime computes, without its own graph optimisations."""
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: batch})[0]

@@ -11,7 +11,12 @@ enum {
     EDGELINE_SIGMOID,
     EDGELINE_TANH,
     EDGELINE_HARD_SIGMOID, /* max(0, min(1, a * x + b)) */
-    EDGELINE_HARD_SWISH
+    EDGELINE_HARD_SWISH,
+    EDGELINE_ELU,    /* x, a * (e^x - 1) where it is negative */
+    EDGELINE_EXP,
+    EDGELINE_SQRT,
+    EDGELINE_SQUARE,
+    EDGELINE_ABS
 };
 
 enum { EDGELINE_MAX_ACTIVATIONS = 4 };
@@ -64,6 +69,15 @@ EDGELINE_INLINE edgeline_vf edgeline_sigmoid(edgeline_vf x)
     return edgeline_all(1.0f) / edgeline_one_plus_exp_minus(edgeline_max(x, edgeline_all(-87.0f)));
 }
 
+/* Over the whole range of floats, number by number. */
+EDGELINE_INLINE edgeline_vf edgeline_by_libm(edgeline_vf x, float (*function)(float))
+{
+    float lanes[EDGELINE_LANES];
+    edgeline_store(lanes, x);
+    for (int i = 0; i < EDGELINE_LANES; i++) lanes[i] = function(lanes[i]);
+    return edgeline_load(lanes);
+}
+
 EDGELINE_INLINE edgeline_vf edgeline_activate(edgeline_vf x, const edgeline_activation *activation)
 {
     const edgeline_vf zero = edgeline_all(0.0f), one = edgeline_all(1.0f);
@@ -77,6 +91,11 @@ EDGELINE_INLINE edgeline_vf edgeline_activate(edgeline_vf x, const edgeline_acti
     case EDGELINE_HARD_SIGMOID: return edgeline_max(zero, edgeline_min(one, a * x + b));
     case EDGELINE_HARD_SWISH:
         return x * edgeline_max(zero, edgeline_min(one, x * edgeline_all(1.0f / 6.0f) + edgeline_all(0.5f)));
+    case EDGELINE_ELU: return edgeline_max(x, zero) + a * (edgeline_exp(edgeline_min(x, zero)) - one);
+    case EDGELINE_EXP: return edgeline_by_libm(x, expf);
+    case EDGELINE_SQRT: return edgeline_by_libm(x, sqrtf);
+    case EDGELINE_SQUARE: return x * x;
+    case EDGELINE_ABS: return edgeline_max(x, -x);
     case EDGELINE_TANH: {
         /* Near 0, where 1 - 2 / (1 + e^2x) cancels, the odd polynomial of Cephes' tanhf; relative error below 2e-7. */
         const edgeline_vf square = x * x, magnitude = edgeline_max(x, -x);

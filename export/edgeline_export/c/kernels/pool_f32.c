@@ -45,8 +45,10 @@ EDGELINE_INLINE void edgeline_pool_f32(const edgeline_pool *layer, const float *
                 }
             const float share = layer->average ? 1.0f / (float)(layer->count_include_pad ? counted : inside) : 1.0f;
             int k = 0;
-            for (; k + EDGELINE_LANES <= layer->channels; k += EDGELINE_LANES)
-                edgeline_store(to + k, edgeline_activate_all(edgeline_load(to + k) * edgeline_all(share), layer->activations));
+            for (; k + EDGELINE_LANES <= layer->channels; k += EDGELINE_LANES) {
+                const edgeline_vf pooled = edgeline_load(to + k) * edgeline_all(share);
+                edgeline_store(to + k, edgeline_activate_all(pooled, layer->activations));
+            }
             for (; k < layer->channels; k++) to[k] = edgeline_activate_one(to[k] * share, layer->activations);
         }
 }

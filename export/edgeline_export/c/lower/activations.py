@@ -8,7 +8,22 @@ from typing import Any
 from edgeline_export.c.ir import Operation
 from edgeline_export.c.passes.fuse import MAX_ACTIVATIONS
 
-_KINDS = {"Relu": "EDGELINE_RELU", "Sigmoid": "EDGELINE_SIGMOID", "Tanh": "EDGELINE_TANH"}
+# The kind of kernels/activation_f32.c, and the attributes that are its numbers a and b.
+_KINDS = {
+    "Abs": ("EDGELINE_ABS",),
+    "Clip": ("EDGELINE_CLIP", "min", "max"),
+    "Elu": ("EDGELINE_ELU", "alpha"),
+    "Exp": ("EDGELINE_EXP",),
+    "HardSigmoid": ("EDGELINE_HARD_SIGMOID", "alpha", "beta"),
+    "HardSwish": ("EDGELINE_HARD_SWISH",),
+    "LeakyRelu": ("EDGELINE_LEAKY_RELU", "alpha"),
+    "Relu": ("EDGELINE_RELU",),
+    "Scale": ("EDGELINE_SCALE", "a", "b"),
+    "Sigmoid": ("EDGELINE_SIGMOID",),
+    "Sqrt": ("EDGELINE_SQRT",),
+    "Square": ("EDGELINE_SQUARE",),
+    "Tanh": ("EDGELINE_TANH",),
+}
 
 
 def activation_members(operations: Sequence[Operation]) -> list[dict[str, Any]]:
@@ -18,4 +33,6 @@ def activation_members(operations: Sequence[Operation]) -> list[dict[str, Any]]:
 
 
 def _members(operation: Operation) -> dict[str, Any]:
-    return {"kind": _KINDS[operation.operator]}
+    kind, *names = _KINDS[operation.operator]
+    numbers = (float(operation.attributes[name]) for name in names)
+    return {"kind": kind, **dict(zip("ab", numbers, strict=False))}

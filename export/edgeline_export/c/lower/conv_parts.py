@@ -1,10 +1,10 @@
-"""What all lowerings of Conv share: weights, padding, the pooling behind."""
+"""What all lowerings of Conv share: weights, padding, the pooling behind, where the result goes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from edgeline_export.c.ir import Operation, Tensor
 from edgeline_export.c.lower.activations import activation_members
-from edgeline_export.c.lower.context import Lowering
+from edgeline_export.c.lower.context import Lowering, plus
 from edgeline_export.c.lower.layouts import POOLS
-from edgeline_export.c.lower.moving import copy_step
+from edgeline_export.c.lower.moving import copy_behind, copy_step
 from edgeline_export.c.program import Layout, Step, channels_last
 
 _POOL_KINDS = {"MaxPool": "EDGELINE_MAX_POOL", "AveragePool": "EDGELINE_AVERAGE_POOL"}
@@ -22,48 +22,72 @@ _TILE_BLOCKS = 4
 PARALLEL_MACS = 1 << 21  # below, a thread's waking costs more than it saves
 
 
-def padded(operation: Operation, lowering: Lowering) -> tuple[list[Step], str, Layout]:
-    """Return the input with at least the padding that the Conv needs, and the step that copies it where it has less."""
+def channels_beside(operation: Operation, y: Layout) -> tuple[str, Layout]:
+    """Return what a kernel writes that puts channels beside each other: the output itself where it lies so."""
+    if y.strides[1] == 1 or y.shape[1] == 1:
+        return operation.output, y
+    return f"{operation.output}, channels last", channels_last(y.shape)
+
+
+def written(operation: Operation, step: Step, target: Layout, y: Layout) -> list[Step]:
+    """Return the step, and the copy behind it where it does not write the output itself."""
+    if step.writes == operation.output:
+        return [step]
+    made = replace(step, made=(Tensor(step.writes, target.shape), target))
+    return [made, copy_behind(operation, step.writes, target, y)]
+
+
+def layer_call(
+    function: tuple[str, str],
+    x: tuple[Layout, int, int],
+    y: tuple[Layout, int, int],
+    group: int,
+    parameters: tuple[int, int],
+) -> str:
+    """Return the C text of a layer's call, in a loop over groups and over the samples of a fixed batch if need be.
+
+    x and y are their layout, the first number read or written, and the step from one group to the next; `parameters`
+    are the numbers of weights and biases of a group.
+    """
+    given, made = f"{{x}}{plus(x[1])}", f"{{y}}{plus(y[1])}"
+    weights = ["{w0}", "{w1}"]
+    loops = ""
+    if x[0].shape[0] > 1:
+        loops += f"for (int sample = 0; sample < {x[0].shape[0]}; sample++)\n        "
+        given, made = f"{given} + sample * {x[0].strides[0]}", f"{made} + sample * {y[0].strides[0]}"
+    if group > 1:
+        loops += f"for (int group = 0; group < {group}; group++)\n        "
+        given, made = f"{given} + group * {x[2]}", f"{made} + group * {y[2]}"
+        weights = [f"{name} + group * {size}" for name, size in zip(weights, parameters, strict=True)]
+    name, rest = function
+    return f"{loops}{name}({{layer}}, {given}, {', '.join(weights)}, {made}, {rest})"
+
+
+def padded(
+    operation: Operation, lowering: Lowering, *, channels_beside: bool = False
+) -> tuple[list[Step], str, Layout]:
+    """Return the input with at least the padding that the Conv needs, and the step that copies it where it has less.
+
+    `channels_beside`: the channels of a pixel must lie beside each other.
+    """
     name, pads = operation.inputs[0], operation.attributes["pads"]
     layout = lowering.layout(name)
-    if all(has >= needs for has, needs in zip(_room(layout), pads, strict=True)):
+    enough = all(has >= needs for has, needs in zip(room(layout), pads, strict=True))
+    if enough and (layout.strides[1] == 1 or not channels_beside):
         return [], name, layout
     wide = channels_last(layout.shape, pads, 0)
     copy = f"{name}, padded for {operation.nodes[0]}"
     return [copy_step(f"Pad for {operation.nodes[0]}", name, layout, copy, wide)], copy, wide
 
 
-def _room(layout: Layout) -> tuple[int, int, int, int]:
+def room(layout: Layout) -> tuple[int, int, int, int]:
     """Return the rows and columns of padding that a layout of [n, c, h, w] has: top, left, bottom, right."""
     if layout.fill is None:
         return (0, 0, 0, 0)
     h, w = layout.shape[2:]
     row, column = layout.strides[2:]
     top, left = layout.offset // row, layout.offset % row // column
-    return top, left, layout.size // row - top - h, row // column - left - w
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Where a layer writes, with the channels of a pixel beside each other, and the steps that bring it into place.
-
-    `made` is Step.made: what the network has no tensor of.
-    """
-
-    name: str
-    layout: Layout
-    made: tuple[Tensor, Layout] | None
-    behind: list[Step]
-
-
-def result_of(operation: Operation, lowering: Lowering) -> Result:
-    """Return the operation's own tensor where its layout is so, else a temporary and its copy into ONNX's order."""
-    name, layout = operation.output, lowering.layout(operation.output)
-    if layout.strides[1] == 1 or layout.shape[1] == 1:
-        return Result(name, layout, None, [])
-    wide, temporary = channels_last(layout.shape), f"{name}, channels last"
-    copy = copy_step(f"Transpose behind {operation.nodes[0]}", temporary, wide, name, layout)
-    return Result(temporary, wide, (replace(lowering.tensor(name), name=temporary), wide), [replace(copy, made=None)])
+    return top, left, layout.strides[0] // row - top - h, row // column - left - w
 
 
 def corner(layout: Layout, attributes: Mapping[str, Any]) -> int:
@@ -78,6 +102,11 @@ def weights_of(operation: Operation, lowering: Lowering) -> tuple[npt.NDArray[An
     has_bias = len(operation.inputs) > 2 and operation.inputs[2]
     bias = lowering.constant(operation.inputs[2]) if has_bias else np.zeros(len(weight), np.float32)
     return weight, bias
+
+
+def weight_name(operation: Operation, block: int) -> str:
+    """Return what a comment says of the weights."""
+    return f"{operation.inputs[1]} in blocks of {block} channels"
 
 
 def bias_name(operation: Operation) -> str:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from edgeline_export.c.ir import Operation
+from edgeline_export.c.lower.activations import activation_members
 from edgeline_export.c.lower.context import Lowering, blocked, filled, plus
 from edgeline_export.c.lower.conv_parts import (
     PARALLEL_MACS,
     bias_name,
     blocks_of_a_tile,
+    channels_beside,
     corner,
+    layer_call,
     padded,
     pool_of,
     pooling_members,
-    result_of,
+    weight_name,
     weights_of,
+    written,
 )
 from edgeline_export.c.lower.layouts import runs_planar
 from edgeline_export.c.lower.titles import title_of
 from edgeline_export.c.lower.winograd import lower_winograd, outputs_by_winograd
+from edgeline_export.c.passes.fuse import is_depthwise
 from edgeline_export.c.program import Parameter, Step, Struct
 
 
@@ -27,6 +32,8 @@ def lower_conv(operation: Operation, lowering: Lowering) -> list[Step]:
     """Return the steps of a Conv: its input padded where it is not yet, then the layer."""
     if runs_planar(lowering.network, lowering.target, operation):
         return _planar(operation, lowering)
+    if is_depthwise(lowering.network, operation):
+        return _depthwise(operation, lowering)
     outputs = outputs_by_winograd(operation, lowering)
     return lower_winograd(operation, lowering, outputs) if outputs else _by_channels(operation, lowering)
 
@@ -35,13 +42,15 @@ def _by_channels(operation: Operation, lowering: Lowering) -> list[Step]:
     a, block = operation.attributes, lowering.target.block
     padding, source, x = padded(operation, lowering)
     weight, bias = weights_of(operation, lowering)
-    channels, in_channels, kernel_rows, kernel_columns = weight.shape
-    result = result_of(operation, lowering)
-    y = result.layout
+    group = a["group"]
+    channels, in_channels, kernel_rows, kernel_columns = len(weight) // group, *weight.shape[1:]
+    y = lowering.layout(operation.output)
+    result, target = channels_beside(operation, y)
     pool = pool_of(operation)
     all_channels = blocked(channels, block)
     last = x.strides[1] == 1
-    packed = filled(weight, all_channels, 0).reshape(-1, block, in_channels, kernel_rows, kernel_columns)
+    packed = filled(weight.reshape(group, channels, *weight.shape[1:]), all_channels, 1)
+    packed = packed.reshape(-1, block, in_channels, kernel_rows, kernel_columns)
     packed = packed.transpose((0, 3, 4, 2, 1) if last else (0, 2, 3, 4, 1))
     kernel = [
         {"count": kernel_rows, "stride": x.strides[2] * a["dilations"][0]},
@@ -49,7 +58,7 @@ def _by_channels(operation: Operation, lowering: Lowering) -> list[Step]:
     ]
     inner = {"count": in_channels, "stride": x.strides[1]}
     taps = [*kernel, inner] if last else [inner, *kernel]
-    if last and kernel[1]["stride"] == in_channels:
+    if last and kernel[1]["stride"] == in_channels:  # of one group, and not dilated
         taps = [{"count": 1, "stride": 0}, kernel[0], {"count": kernel_columns * in_channels, "stride": 1}]
     _, _, rows, columns = lowering.tensor(operation.output).shape
     pool_rows, pool_columns = (1, 1) if pool is None else pool.attributes["kernel_shape"]
@@ -61,32 +70,79 @@ def _by_channels(operation: Operation, lowering: Lowering) -> list[Step]:
         "taps": taps,
         "in_row": x.strides[2] * a["strides"][0],
         "in_column": x.strides[3] * a["strides"][1],
-        "out_row": y.strides[2],
-        "out_column": y.strides[3],
+        "out_row": target.strides[2],
+        "out_column": target.strides[3],
         "blocks": blocks_of_a_tile(all_channels // block),
         **pooling_members(operation, pool, pool_rows, pool_columns),
     }
-    macs = weight.size * rows * columns * pool_rows * pool_columns
+    macs = weight.size * rows * columns * pool_rows * pool_columns * x.shape[0]
     step = Step(
         title=title_of(operation, lowering),
         nodes=operation.nodes,
         kernel="conv2d_f32",
-        call=(
-            f"edgeline_conv2d_f32({{layer}}, {{x}}{plus(corner(x, a))}, {{w0}}, {{w1}}, {{y}}{plus(y.offset)}, "
-            "{part}, {parts})"
+        call=layer_call(
+            ("edgeline_conv2d_f32", "{part}, {parts}"),
+            (x, corner(x, a), x.strides[1] * in_channels),
+            (target, target.offset, channels),
+            group,
+            (packed.size // group, all_channels),
         ),
         reads=(source,),
-        writes=result.name,
-        made=result.made,
+        writes=result,
         layer=Struct("edgeline_conv2d", members),
         parameters=(
-            Parameter(np.ascontiguousarray(packed, np.float32), f"{operation.inputs[1]} in blocks of {block} channels"),
-            Parameter(filled(bias, all_channels, 0), bias_name(operation)),
+            Parameter(np.ascontiguousarray(packed, np.float32), weight_name(operation, block)),
+            Parameter(filled(bias.reshape(group, channels), all_channels, 1), bias_name(operation)),
         ),
         macs=macs,
         parallel=macs >= PARALLEL_MACS,
     )
-    return [*padding, step, *result.behind]
+    return [*padding, *written(operation, step, target, y)]
+
+
+def _depthwise(operation: Operation, lowering: Lowering) -> list[Step]:
+    a, block = operation.attributes, lowering.target.block
+    padding, source, x = padded(operation, lowering, channels_beside=True)
+    weight, bias = weights_of(operation, lowering)
+    channels, _, kernel_rows, kernel_columns = weight.shape
+    y = lowering.layout(operation.output)
+    result, target = channels_beside(operation, y)
+    packed = filled(weight, blocked(channels, block), 0).reshape(-1, block, kernel_rows, kernel_columns)
+    packed = np.ascontiguousarray(packed.transpose(0, 2, 3, 1), np.float32)
+    _, _, rows, columns = y.shape
+    members = {
+        "channels": channels,
+        "rows": rows,
+        "columns": columns,
+        "kernel_rows": kernel_rows,
+        "kernel_columns": kernel_columns,
+        "tap_row": x.strides[2] * a["dilations"][0],
+        "tap_column": x.strides[3] * a["dilations"][1],
+        "in_row": x.strides[2] * a["strides"][0],
+        "in_column": x.strides[3] * a["strides"][1],
+        "out_row": target.strides[2],
+        "out_column": target.strides[3],
+        "activations": activation_members(operation.fused),
+    }
+    macs = weight.size * rows * columns * y.shape[0]
+    step = Step(
+        title=title_of(operation, lowering),
+        nodes=operation.nodes,
+        kernel="depthwise_f32",
+        call=layer_call(
+            ("edgeline_depthwise_f32", "{part}, {parts}"), (x, corner(x, a), 0), (target, target.offset, 0), 1, (0, 0)
+        ),
+        reads=(source,),
+        writes=result,
+        layer=Struct("edgeline_depthwise", members),
+        parameters=(
+            Parameter(packed, weight_name(operation, block)),
+            Parameter(filled(bias, blocked(channels, block), 0), bias_name(operation)),
+        ),
+        macs=macs,
+        parallel=macs >= PARALLEL_MACS,
+    )
+    return [*padding, *written(operation, step, target, y)]
 
 
 def _planar(operation: Operation, lowering: Lowering) -> list[Step]:

@@ -10,6 +10,7 @@ from edgeline_export.c.arena import Life, place_beside, plan_arena
 from edgeline_export.c.lower.context import Lowering
 from edgeline_export.c.program import Buffer, Program, Step
 
+_READ_BEYOND = 128  # bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels
 _SCRATCH = "\0scratch of step "  # no ONNX tensor is called so
 
 
@@ -20,9 +21,13 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
     rows = target.rows if first_row_step < len(steps) else 1
     roots = _roots(lowering, steps)
     made = {step.made[0].name: step.made for step in steps if step.made is not None}
-    placed = {name: made.get(name) or (lowering.tensor(name), lowering.layout(name)) for name in roots}
+    placed = {
+        name: (lowering.tensor(name), lowering.layout(name)) if name in network.tensors else made[name]
+        for name in roots
+    }
     sizes = {name: layout.size * np.dtype(tensor.dtype).itemsize for name, (tensor, layout) in placed.items()}
-    lives, per_row = _lives(steps, roots, sizes, first_row_step, rows, _ends(lowering, roots))
+    beyond = {name: _READ_BEYOND for name, (tensor, _) in placed.items() if tensor.dtype == "uint8"}
+    lives, per_row = _lives(steps, roots, sizes, beyond, first_row_step, rows, _ends(lowering, roots))
     offsets, total = plan_arena(lives)
     own_input = _life_of_input(lowering, steps, roots, first_row_step, rows)
     pixel_offset, pixel_total = place_beside(own_input, lives, offsets)
@@ -46,6 +51,7 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         input=buffers[network.input],
         output=buffers[network.output],
         free_batch=network.free_batch,
+        notes=network.notes,
         pixel_offset=pixel_offset,
         pixel_arena_bytes=max(pixel_total, 1),
         pixel_rows=own_input.bytes > sizes[network.input],
@@ -64,11 +70,14 @@ def _life_of_input(
 
 
 def _first_row_step(steps: Sequence[Step]) -> int:
-    """Return where the steps begin that can all be done for a block of samples; the end where none multiplies."""
+    """Return where the steps begin that can all be done for a block of samples; the end where none multiplies.
+
+    They begin with one that multiplies: for another, a block would only take more memory.
+    """
     first = len(steps)
     while first > 0 and steps[first - 1].takes_rows:
         first -= 1
-    return first if any(step.macs for step in steps[first:]) else len(steps)
+    return next((i for i in range(first, len(steps)) if steps[i].macs), len(steps))
 
 
 def _roots(lowering: Lowering, steps: Sequence[Step]) -> dict[str, str]:
@@ -92,6 +101,7 @@ def _lives(
     steps: Sequence[Step],
     roots: dict[str, str],
     sizes: dict[str, int],
+    beyond: dict[str, int],
     first_row_step: int,
     rows: int,
     ends: dict[str, str],
@@ -116,7 +126,7 @@ def _lives(
             continue
         kept = root in per_row
         begin = 0 if kept and first < first_row_step else first
-        lives.append(Life(root, sizes[root] * (rows if kept else 1), begin, last[root]))
+        lives.append(Life(root, sizes[root] * (rows if kept else 1) + beyond.get(root, 0), begin, last[root]))
     for i, step in enumerate(steps):
         if step.scratch_bytes:
             lives.append(Life(f"{_SCRATCH}{i}", step.scratch_bytes, i, i))

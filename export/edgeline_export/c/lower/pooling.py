@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeline_export.c.ir import Operation, Tensor
 from edgeline_export.c.lower.activations import activation_members
 from edgeline_export.c.lower.context import Lowering, plus
-from edgeline_export.c.lower.moving import copy_step
+from edgeline_export.c.lower.moving import copy_behind, copy_step
 from edgeline_export.c.lower.titles import title_of
 from edgeline_export.c.program import Step, Struct, channels_last
 
@@ -49,12 +49,16 @@ def lower_pool(operation: Operation, lowering: Lowering) -> list[Step]:
         "out_column": target.strides[3],
         "activations": activation_members(operation.fused),
     }
+    samples, read, written = "", f"{{x}}{plus(x.offset)}", f"{{y}}{plus(target.offset)}"
+    if x.shape[0] > 1:
+        samples = f"for (int sample = 0; sample < {x.shape[0]}; sample++)\n        "
+        read, written = f"{read} + sample * {x.strides[0]}", f"{written} + sample * {target.strides[0]}"
     steps.append(
         Step(
             title=title_of(operation, lowering),
             nodes=operation.nodes,
             kernel="pool_f32",
-            call=f"edgeline_pool_f32({{layer}}, {{x}}{plus(x.offset)}, {{y}}{plus(target.offset)})",
+            call=f"{samples}edgeline_pool_f32({{layer}}, {read}, {written})",
             reads=(name,),
             writes=result,
             layer=Struct("edgeline_pool", members),
@@ -62,5 +66,5 @@ def lower_pool(operation: Operation, lowering: Lowering) -> list[Step]:
         )
     )
     if result != operation.output:
-        steps.append(copy_step(f"Transpose behind {operation.nodes[0]}", result, target, operation.output, y))
+        steps.append(copy_behind(operation, result, target, y))
     return steps

@@ -17,12 +17,13 @@ from edgeline_export.c.lower.conv_parts import (
     PARALLEL_MACS,
     bias_name,
     blocks_of_a_tile,
+    channels_beside,
     corner,
     padded,
     pool_of,
     pooling_members,
-    result_of,
     weights_of,
+    written,
 )
 from edgeline_export.c.lower.titles import title_of
 from edgeline_export.c.program import Parameter, Step, Struct, contiguous
@@ -44,8 +45,7 @@ def lower_winograd(operation: Operation, lowering: Lowering, outputs: int) -> li
     of_input, of_filter, of_products = matrices(outputs)
     pool = pool_of(operation)
     pool_rows, pool_columns = (1, 1) if pool is None else pool.attributes["kernel_shape"]
-    result = result_of(operation, lowering)
-    y = result.layout
+    result, y = channels_beside(operation, lowering.layout(operation.output))
     rows, columns = lowering.tensor(operation.output).shape[2:]
     groups = rows * pool_rows // outputs
     last = x.strides[1] == 1
@@ -115,8 +115,7 @@ def lower_winograd(operation: Operation, lowering: Lowering, outputs: int) -> li
             "{part}, {parts})"
         ),
         reads=(transformed,),
-        writes=result.name,
-        made=result.made,
+        writes=result,
         layer=Struct(
             "edgeline_conv2d_winograd",
             {
@@ -140,7 +139,7 @@ def lower_winograd(operation: Operation, lowering: Lowering, outputs: int) -> li
         macs=macs,
         parallel=macs >= PARALLEL_MACS,
     )
-    return [*padding, rows_step, layer, *result.behind]
+    return [*padding, rows_step, *written(operation, layer, y, lowering.layout(operation.output))]
 
 
 def outputs_by_winograd(operation: Operation, lowering: Lowering) -> int:
@@ -156,6 +155,7 @@ def outputs_by_winograd(operation: Operation, lowering: Lowering) -> int:
         and outputs > 0
         and rows % outputs == 0
         and outputs % pool_rows == 0
+        and lowering.tensor(operation.output).shape[0] == 1
         and a["group"] == 1
         and tuple(a["strides"]) == (1, 1)
         and tuple(a["dilations"]) == (1, 1)

@@ -1,6 +1,6 @@
 /* Runs the self-test of @name@ and classifies its inputs: does this machine compute what the exporter verified?
  *
- *     cc -O3 main.c @name@.c -lm -o selftest && ./selftest
+ *     cc -O3 main.c @name@.c -lm -o ../selftest && ../selftest
  *
  * selftest.bin (another path: the argument) holds, for each call, its inputs and the outputs that they must give, as
  * @given@ and @made@ in little-endian order. Exit code 0: all outputs are within the tolerance, 1: one is not,

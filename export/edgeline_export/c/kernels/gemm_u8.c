@@ -1,0 +1,139 @@
+/* QLinearMatMul of rows by constant weights, with the table behind it: bytes, output columns in the lanes.
+ *
+ * x  [rows, k] by `in_row`; up to three bytes behind a row are read, and meet weights of 0
+ * w  [n / panel][fours][panel][4], the last panel narrower; n and panel multiples of BLOCK. One stream, read once for
+ *    all rows of a tile: with one row the layer is as fast as its weights come from memory
+ * f  [n] factors, b [n]
+ * y  [rows, columns] by `out_row`, bytes or the sums as floats; columns that only fill up a block are not written
+ *
+ * needs: dot_u8s8 finish_u8 */
+
+enum { EDGELINE_DOT_ROWS = 8, EDGELINE_DOT_COLUMNS = 8 };
+
+typedef struct {
+    int fours, columns, n; /* n: columns with whole blocks */
+    int panel;
+    int most_rows; /* of a tile, 1 to 8: more rows are faster and more code */
+    ptrdiff_t in_row, out_row;
+    int floats;
+    edgeline_finish finish;
+} edgeline_gemm_u8_layer;
+
+/* `rows` times `vectors` sums. A single vector would wait for itself: so many chains as make eight sums go beside. */
+EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
+                                           const float *f, const int32_t *b, const uint8_t *table, void *y,
+                                           ptrdiff_t at, ptrdiff_t step, int columns, const int rows, const int vectors)
+{
+    const int chains = rows * vectors >= 8 || layer->fours < 8 || EDGELINE_SUMS == 1 ? 1
+                       : rows * vectors >= 4                                         ? 2
+                       : rows * vectors >= 2                                         ? 4
+                                                                                     : 8;
+    edgeline_sums sums[EDGELINE_DOT_ROWS][EDGELINE_DOT_COLUMNS][8];
+    EDGELINE_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const edgeline_sums bias = edgeline_sums_load(b + v * EDGELINE_SUMS);
+        EDGELINE_UNROLL
+        for (int r = 0; r < rows; r++) {
+            sums[r][v][0] = bias;
+            EDGELINE_UNROLL
+            for (int c = 1; c < chains; c++) sums[r][v][c] = edgeline_sums_zero();
+        }
+    }
+    int i = 0;
+    for (; i + chains <= layer->fours; i += chains) {
+        EDGELINE_UNROLL
+        for (int c = 0; c < chains; c++) {
+            edgeline_w4 weights[EDGELINE_DOT_COLUMNS];
+            EDGELINE_UNROLL
+            for (int v = 0; v < vectors; v++) weights[v] = edgeline_w4_load(w + v * EDGELINE_SUMS * 4);
+            w += step;
+            EDGELINE_UNROLL
+            for (int r = 0; r < rows; r++) {
+                const edgeline_x4 four = edgeline_x4_all(x + r * layer->in_row + 4 * (i + c));
+                EDGELINE_UNROLL
+                for (int v = 0; v < vectors; v++) sums[r][v][c] = edgeline_dot4(sums[r][v][c], four, weights[v]);
+            }
+        }
+    }
+    for (; i < layer->fours; i++, w += step) {
+        EDGELINE_UNROLL
+        for (int r = 0; r < rows; r++) {
+            const edgeline_x4 four = edgeline_x4_all(x + r * layer->in_row + 4 * i);
+            EDGELINE_UNROLL
+            for (int v = 0; v < vectors; v++)
+                sums[r][v][0] = edgeline_dot4(sums[r][v][0], four, edgeline_w4_load(w + v * EDGELINE_SUMS * 4));
+        }
+    }
+    EDGELINE_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const edgeline_factors factors = edgeline_factors_load(f + v * EDGELINE_SUMS);
+        EDGELINE_UNROLL
+        for (int r = 0; r < rows; r++) {
+            edgeline_sums sum = sums[r][v][0];
+            EDGELINE_UNROLL
+            for (int c = 1; c < chains; c++) sum = edgeline_sums_add(sum, sums[r][v][c]);
+            const ptrdiff_t to = at + r * layer->out_row + v * EDGELINE_SUMS;
+            const int left = columns - v * EDGELINE_SUMS;
+            if (layer->floats)
+                edgeline_floats_store((float *)y + to, edgeline_settled(edgeline_times(sum, factors)), left);
+            else
+                edgeline_bytes_store((uint8_t *)y + to, edgeline_finished(&layer->finish, table, factors, &sum, 1),
+                                     left);
+        }
+    }
+}
+
+/* One panel, or the part of it that `columns` fill: as many vectors at a time as stay in registers. */
+EDGELINE_INLINE void edgeline_gemm_u8_panel(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
+                                            const float *f, const int32_t *b, const uint8_t *table, void *y,
+                                            ptrdiff_t to, const int columns, const int width, const int rows)
+{
+    const int room = (EDGELINE_DOT_ROOM - 2 * EDGELINE_OPERAND) / (rows + EDGELINE_OPERAND);
+    const int all = width / EDGELINE_SUMS;
+    const int most = room < 1 ? 1 : room < EDGELINE_DOT_COLUMNS ? room : EDGELINE_DOT_COLUMNS;
+    const int tiles = (all + most - 1) / most, vectors = (all + tiles - 1) / tiles;
+    for (int t = 0; t < tiles; t++) {
+        const int at = (t * vectors < all - vectors ? t * vectors : all - vectors) * EDGELINE_SUMS;
+        edgeline_gemm_u8_tile(layer, x, w + at * 4, f + at, b + at, table, y, to + at, (ptrdiff_t)width * 4,
+                              columns - at, rows, vectors);
+    }
+}
+
+EDGELINE_INLINE void edgeline_gemm_u8_rows(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
+                                           const float *f, const int32_t *b, const uint8_t *table, void *y,
+                                           ptrdiff_t to, int part, int parts, const int rows)
+{
+    const int panels = layer->n / layer->panel, rest = layer->n % layer->panel, all = panels + (rest > 0);
+    for (int p = all * part / parts; p < all * (part + 1) / parts; p++) {
+        const ptrdiff_t at = (ptrdiff_t)p * layer->panel;
+        const int8_t *weights = w + at * layer->fours * 4;
+        if (at + layer->panel <= layer->columns)
+            edgeline_gemm_u8_panel(layer, x, weights, f + at, b + at, table, y, to + at, layer->panel, layer->panel,
+                                   rows);
+        else
+            edgeline_gemm_u8_panel(layer, x, weights, f + at, b + at, table, y, to + at, layer->columns % layer->panel,
+                                   rest ? rest : layer->panel, rows);
+    }
+}
+
+/* Computes the part `part` of `parts` of the layer for `rows` samples: each has its own panels. */
+EDGELINE_INLINE void edgeline_gemm_u8(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
+                                      const float *f, const int32_t *b, const uint8_t *table, void *y, size_t rows,
+                                      int part, int parts)
+{
+    ptrdiff_t to = 0;
+    while (rows > 0) {
+        size_t done = 1;
+        if (layer->most_rows >= 8 && rows >= 8)
+            done = 8, edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 8);
+        else if (layer->most_rows >= 4 && rows >= 4)
+            done = 4, edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 4);
+        else if (layer->most_rows >= 2 && rows >= 2)
+            done = 2, edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 2);
+        else
+            edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 1);
+        rows -= done;
+        x += (ptrdiff_t)done * layer->in_row;
+        to += (ptrdiff_t)done * layer->out_row;
+    }
+}
