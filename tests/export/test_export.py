@@ -68,7 +68,7 @@ def test_two_exports_are_byte_identical(exported, weights_folder, tmp_path, comm
 def test_list_formats(command):
     code, out, _ = command(MAIN, "--list-formats")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[::2]] == ["onnx", "trt", "trt-rtx"]
+    assert [line.split()[0] for line in out.splitlines()[::2]] == ["onnx", "trt", "trt-rtx", "c"]
     assert "precisions: fp32, fp16, int8, int8+fp16; available" in out
     code, out, _ = command(MAIN, "--list-formats", "--json")
     assert json.loads(out)[0]["available"] is True

@@ -54,6 +54,8 @@ def compile_network(
     the artefact's place.
     """
     program = lower(prepared(network_from_onnx(onnx.load_from_string(graph), subject.name)), target)
+    for text in program.notes:
+        note(text)
     name = identifier(subject.name)
     pixels = pixels_for(program, subject.preprocessing)
     heading = Heading(hashlib.sha256(graph).hexdigest(), f"edgeline {__version__}", request.precision)

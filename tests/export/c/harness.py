@@ -21,7 +21,7 @@ from edgeline_export.graph import clean_graph
 
 RUNNER = Path(__file__).with_name("runner.c")
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-DEDGELINE_UNROLL=")
 # The flags with which the C format compiles its library (edgeline_export/c/toolchain.py).
 OPTIMISED = ("-O3", "-ffp-contract=fast", "-fno-math-errno")
 
@@ -79,7 +79,7 @@ def sanitizers(cc):
     if done.returncode == 0:
         return SANITIZERS
     if cc == "clang":  # UndefinedBehaviour needs no library where it traps
-        return ("-fsanitize=undefined", "-fsanitize-trap=all", "-g")
+        return ("-fsanitize=undefined", "-fsanitize-trap=all", "-g", "-DEDGELINE_UNROLL=")
     pytest.skip(f"{cc} has no sanitizers: apt-get install libasan8 libubsan1 (gcc)")
 
 

@@ -96,9 +96,9 @@ EDGELINE_INLINE void edgeline_conv2d_winograd_tile(const edgeline_conv2d_winogra
                     rows[i * finish->pool_columns + c] = sum;
                 }
             }
-            const int window = finish->pool_rows * finish->pool_columns;
+            const int window = finish->pool_rows * finish->pool_columns, pooled = layer->outputs / finish->pool_rows;
             EDGELINE_UNROLL
-            for (int i = 0; i < layer->outputs / finish->pool_rows; i++)
+            for (int i = 0; i < pooled; i++)
                 edgeline_store_first(y + i * finish->out_row + p * finish->out_column + v * EDGELINE_LANES,
                                      edgeline_conv2d_pooled(finish, rows + i * window, window),
                                      channels - v * EDGELINE_LANES);

@@ -27,8 +27,10 @@
 #define EDGELINE_INLINE static inline __attribute__((always_inline, unused))
 #endif
 
-/* Before a loop whose bounds are literals: arrays that it indexes then live in registers. */
-#if defined(__clang__)
+/* Before a loop whose bounds are literals: arrays that it indexes then live in registers. -DEDGELINE_UNROLL= leaves them
+ * loops, for builds that check every access. */
+#if defined(EDGELINE_UNROLL)
+#elif defined(__clang__)
 #define EDGELINE_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define EDGELINE_UNROLL _Pragma("GCC unroll 128")
