@@ -44,7 +44,9 @@ class Session(abc.ABC):
         self._input_dtype = np.dtype(self._input.dtype)
         self._input_tail = self._input.shape[1:]
         self._fixed_batch = self._input.shape[0] if self._input.shape[0] != -1 else None
-        self._fitting_shape: tuple[int, ...] | None = None  # of the last batch that passed
+        self._output_dtype = np.dtype(self._output.dtype)
+        # Shapes of the last batch that passed and of its outputs: one tuple, since several threads may call.
+        self._fitting: tuple[tuple[int, ...] | None, tuple[int, ...]] = (None, ())
         self._closed = False
         self._close_lock = threading.Lock()
 
@@ -67,18 +69,19 @@ class Session(abc.ABC):
         Raises ShapeError on another shape or dtype, InputError after close().
         """
         # A batch like the last one needs no further look: the whole check costs a quarter of a microsecond.
+        fitting = self._fitting
         if (
             type(batch) is not np.ndarray
             or batch.dtype is not self._input_dtype
-            or batch.shape != self._fitting_shape
+            or batch.shape != fitting[0]
             or self._closed
         ):
             self._check(batch)
-            self._fitting_shape = batch.shape
+            fitting = self._fitting = batch.shape, (len(batch), *self._output.shape[1:])
         if out is None:
             return self._infer(np.ascontiguousarray(batch))
-        expected = (len(batch), *self._output.shape[1:])
-        if out.shape != expected or out.dtype != self._output.dtype:
+        expected = fitting[1]
+        if out.shape != expected or (out.dtype is not self._output_dtype and out.dtype != self._output_dtype):
             raise ShapeError(f"out: expected {self._output.dtype} {list(expected)}, got {out.dtype} {list(out.shape)}")
         self._infer_into(np.ascontiguousarray(batch), out)
         return out

@@ -63,7 +63,6 @@ class NativeSession(Session):
         if threads > 1:
             self._start_threads(threads)
         self._local = threading.local()
-        self._output_dtype = np.dtype(self._output.dtype)
         self._output_tail = self._output.shape[1:]
 
     def _start_threads(self, threads: int) -> None:
@@ -131,8 +130,7 @@ class NativeSession(Session):
         # The library reads a sample after it has written those before it: what may overlap goes the long way. Two
         # arrays that each have memory of their own do not, and need no closer look.
         apart = (batch.base is None and out.base is None and batch is not out) or not np.may_share_memory(batch, out)
-        flags = out.flags
-        if apart and flags.c_contiguous and flags.writeable:
+        if apart and out.flags.carray:  # C-contiguous, aligned, and writeable
             self._write(batch, out)
         else:
             super()._infer_into(batch, out)

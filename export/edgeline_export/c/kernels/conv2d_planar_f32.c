@@ -34,6 +34,20 @@ EDGELINE_INLINE void edgeline_conv2d_planar_copy(const edgeline_conv2d_planar *l
         for (int r = 0; r < layer->height; r++) {
             const float *from = x + c * layer->x_channel + r * layer->x_row;
             float *row = copied + c * layer->in_channel + (r + layer->pad_top) * layer->in_row;
+            if (layer->phases == 2 && layer->x_column == 1) {
+                /* Whole vectors, zeros behind the last column: they fall on padding, or on what is written next. */
+                const int odd_pad = layer->pad_left % 2, half = layer->pad_left / 2;
+                for (int i = 0; 2 * i < layer->width; i += EDGELINE_LANES) {
+                    edgeline_vf even, odd;
+                    const float *here = from + 2 * i;
+                    const int left = layer->width - 2 * i;
+                    edgeline_unzip(edgeline_load_first(here, left),
+                                   edgeline_load_first(here + EDGELINE_LANES, left - EDGELINE_LANES), &even, &odd);
+                    edgeline_store(row + half + odd_pad + i, odd_pad ? odd : even);
+                    edgeline_store(row + layer->phase_columns + half + i, odd_pad ? even : odd);
+                }
+                continue;
+            }
             EDGELINE_UNROLL
             for (int f = 0; f < layer->phases; f++) {
                 const int before = layer->pad_left - f; /* padding, in columns, before the phase's first number */
@@ -51,6 +65,7 @@ EDGELINE_INLINE void edgeline_conv2d_planar_tile(const edgeline_conv2d_planar *l
     const edgeline_conv2d *pooling = &layer->pooling;
     const int count = pooling->pool_rows * pooling->pool_columns;
     edgeline_vf sums[EDGELINE_PLANAR_CHANNELS][EDGELINE_TILE_PIXELS];
+    EDGELINE_READ_HERE(b);
     EDGELINE_UNROLL
     for (int c = 0; c < channels; c++) {
         EDGELINE_UNROLL

@@ -1,5 +1,5 @@
-/* The time of each layer, in libraries that are compiled with EDGELINE_PROFILE: where it is asked for, the clock is read
- * between two layers.
+/* The time of each layer, in libraries that are compiled with EDGELINE_PROFILE: where it is asked for, the clock is
+ * read between two layers.
  *
  * needs: run */
 

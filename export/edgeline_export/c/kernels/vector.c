@@ -27,8 +27,8 @@
 #define EDGELINE_INLINE static inline __attribute__((always_inline, unused))
 #endif
 
-/* Before a loop whose bounds are literals: arrays that it indexes then live in registers. -DEDGELINE_UNROLL= leaves them
- * loops, for builds that check every access. */
+/* Before a loop whose bounds are literals: arrays that it indexes then live in registers. -DEDGELINE_UNROLL= leaves
+ * them loops, for builds that check every access. */
 #if defined(EDGELINE_UNROLL)
 #elif defined(__clang__)
 #define EDGELINE_UNROLL _Pragma("clang loop unroll(full)")
@@ -52,6 +52,13 @@
 #define EDGELINE_KEEP_IN_MEMORY(array) __asm__("" : : "r"(array) : "memory")
 #else
 #define EDGELINE_KEEP_IN_MEMORY(array) (void)(array)
+#endif
+
+/* What a pointer points to is read here, not before the loop around: registers are for the sums. */
+#if defined(__GNUC__)
+#define EDGELINE_READ_HERE(pointer) __asm__("" : "+r"(pointer))
+#else
+#define EDGELINE_READ_HERE(pointer) (void)(pointer)
 #endif
 
 #ifdef EDGELINE_LANES
@@ -78,11 +85,34 @@ EDGELINE_INLINE edgeline_vf edgeline_times_power_of_2(edgeline_vf x, edgeline_vf
 EDGELINE_INLINE edgeline_vf edgeline_load_first(const float *from, int count)
 {
 #if defined(__AVX512F__)
-    return (edgeline_vf)_mm512_maskz_loadu_ps((__mmask16)(count < EDGELINE_LANES ? (1u << count) - 1u : 0xFFFFu), from);
+    if (count >= EDGELINE_LANES) return edgeline_load(from);
+    return (edgeline_vf)_mm512_maskz_loadu_ps((__mmask16)(count > 0 ? (1u << count) - 1u : 0u), from);
 #else
     edgeline_vf v = edgeline_all(0.0f);
-    memcpy(&v, from, (size_t)(count < EDGELINE_LANES ? count : EDGELINE_LANES) * sizeof(float));
+    if (count > 0) memcpy(&v, from, (size_t)(count < EDGELINE_LANES ? count : EDGELINE_LANES) * sizeof(float));
     return v;
+#endif
+}
+
+/* The numbers at even and at odd places of two vectors that lie behind each other. */
+EDGELINE_INLINE void edgeline_unzip(edgeline_vf a, edgeline_vf b, edgeline_vf *even, edgeline_vf *odd)
+{
+#if EDGELINE_LANES == 16
+#define EDGELINE_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define EDGELINE_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif EDGELINE_LANES == 8
+#define EDGELINE_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define EDGELINE_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define EDGELINE_EVEN 0, 2, 4, 6
+#define EDGELINE_ODD 1, 3, 5, 7
+#endif
+#if defined(__clang__)
+    *even = __builtin_shufflevector(a, b, EDGELINE_EVEN);
+    *odd = __builtin_shufflevector(a, b, EDGELINE_ODD);
+#else
+    *even = __builtin_shuffle(a, b, (edgeline_vi){EDGELINE_EVEN});
+    *odd = __builtin_shuffle(a, b, (edgeline_vi){EDGELINE_ODD});
 #endif
 }
 
@@ -143,6 +173,11 @@ EDGELINE_INLINE void edgeline_store(float *to, edgeline_vf v) { *to = v; }
 EDGELINE_INLINE edgeline_vf edgeline_load_first(const float *from, int count)
 {
     return count > 0 ? *from : 0.0f;
+}
+EDGELINE_INLINE void edgeline_unzip(edgeline_vf a, edgeline_vf b, edgeline_vf *even, edgeline_vf *odd)
+{
+    *even = a;
+    *odd = b;
 }
 EDGELINE_INLINE void edgeline_store_first(float *to, edgeline_vf v, int count)
 {
