@@ -35,9 +35,10 @@ EDGELINE_INLINE void edgeline_conv2d_planar_copy(const edgeline_conv2d_planar *l
             const float *from = x + c * layer->x_channel + r * layer->x_row;
             float *row = copied + c * layer->in_channel + (r + layer->pad_top) * layer->in_row;
             if (layer->phases == 2 && layer->x_column == 1) {
-                /* Whole vectors, zeros behind the last column: they fall on padding, or on what is written next. */
+                /* Whole vectors, from the end, with zeros behind the last column: these fall on padding, or on what is
+                 * written later. */
                 const int odd_pad = layer->pad_left % 2, half = layer->pad_left / 2;
-                for (int i = 0; 2 * i < layer->width; i += EDGELINE_LANES) {
+                for (int i = (layer->width - 1) / 2 / EDGELINE_LANES * EDGELINE_LANES; i >= 0; i -= EDGELINE_LANES) {
                     edgeline_vf even, odd;
                     const float *here = from + 2 * i;
                     const int left = layer->width - 2 * i;
