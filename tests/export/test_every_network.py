@@ -112,6 +112,26 @@ def test_tensorrt_rtx_builds(network, tmp_path, precision):
     assert artefact.manifest.compilation["strongly_typed"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_c(network, tmp_path, precision):
+    """From the library, against the same graph on ONNX Runtime: what the session loads is what was compiled."""
+    _, _, subject = network
+    plain = export(subject, tmp_path, "onnx", precision)
+    artefact = export(subject, tmp_path, "c", precision)
+    assert artefact.manifest.verification["engine"].startswith("native")
+    images = load_split(DATASETS["mnist-10k"], "test").images[:8]
+    with edgeline.load(artefact) as session, edgeline.load(plain) as graph:
+        run_selftest(session)
+        batch = session.preprocess(images)
+        found, expected = session.infer(batch), graph.infer(batch)
+    if precision == "int8":
+        # Units behind the last layer of lenet5-c3-rbf compute in float, on the same integers.
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 # --- what LeNet-5's parts become --------------------------------------------------------------------------------------
 
 
