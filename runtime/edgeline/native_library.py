@@ -102,15 +102,15 @@ def open_library(artefact: Artefact, suffix: str = "") -> NativeLibrary:
     file = f"lib{prefix}.so"
     if file not in artefact.manifest.files:
         raise MissingCapabilityError(
-            f"{artefact.name} holds C sources and no library: export it again where there is a C compiler (apt-get "
-            "install gcc libc6-dev), compile them into your program, or --engine onnxruntime runs its graph"
+            f"{artefact.name} holds C sources and no library: compile them into your program (its main.c runs the "
+            "self-test), export it again with a C compiler that makes libraries, or --engine onnxruntime runs its graph"
         )
     target = artefact.manifest.target
     architecture, name = target.get("architecture"), target.get("name")
     if architecture != architecture_here():
         raise MissingCapabilityError(
-            f"{artefact.name} holds a library for {architecture} CPUs, this is {architecture_here()}: export it again "
-            "on such a machine, or there with --target generic and --cc, or --engine onnxruntime runs its graph"
+            f"{artefact.name} holds a library for {architecture} CPUs, this is {architecture_here()}: copy it to a "
+            "device of that kind, export it for this one, or --engine onnxruntime runs its graph"
         )
     library = load_library(artefact.folder / file, prefix, suffix)
     if library is None:

@@ -17,7 +17,7 @@ from edgeline.architecture import architecture_here
 from edgeline.artefact import Artefact
 from edgeline.backends.native import NativeSession
 from edgeline.command import note
-from edgeline.errors import GateError, InputError
+from edgeline.errors import GateError, InputError, MissingCapabilityError
 from edgeline.files import atomic_folder
 from edgeline.native_library import load_library
 from edgeline.version import __version__
@@ -97,7 +97,7 @@ def _machine(compiler: Compiler, target: Target, request: ExportRequest) -> Mach
     if not why:
         return machine
     if request.require_engine:
-        raise InputError(f"{why}; without --require-engine the C sources alone are written")
+        raise MissingCapabilityError(f"{why}; without --require-engine the C sources alone are written")
     note(f"only C sources are written: {why}")
     return None
 

@@ -51,7 +51,9 @@ def find_compiler(named: str | None = None) -> Compiler:
     answer = run_compiler([*command, "--version"])
     first_line = (answer.stdout.splitlines() or [""])[0].strip()
     if answer.returncode != 0 or not first_line:
-        raise MissingCapabilityError(f"'{shlex.join(command)} --version' tells no version: {way_out} and the like")
+        raise MissingCapabilityError(
+            f"'{shlex.join(command)} --version' tells no version, so it is no compiler: give one, as in {way_out}"
+        )
     return Compiler(tuple(command), first_line)
 
 

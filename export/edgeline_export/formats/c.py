@@ -9,7 +9,7 @@ from edgeline import interrupts
 from edgeline.artefact import Artefact
 from edgeline.command import note
 from edgeline.errors import MissingCapabilityError
-from edgeline_export.c.compiler import Compiler, find_compiler
+from edgeline_export.c.compiler import Compiler, NoCompilerError, find_compiler
 from edgeline_export.c.targets import target_from_name
 from edgeline_export.formats.interface import Availability, ExportRequest
 from edgeline_export.formats.packages import missing_packages
@@ -29,7 +29,10 @@ class CFormat:
         missing = missing_packages()
         if missing is not None:
             return missing
-        compiler, reason = _compiler(None)
+        try:
+            compiler, reason = _compiler(None)
+        except MissingCapabilityError as error:  # CC names one that is not there
+            compiler, reason = None, str(error)
         return Availability(True, remark="" if compiler else f"without a library here: {reason}")
 
     def export(self, subject: Subject, request: ExportRequest) -> Artefact:
@@ -54,10 +57,8 @@ class CFormat:
 
 
 def _compiler(named: str | None) -> tuple[Compiler | None, str]:
-    """Return the compiler, or None and why there is none. One that `--cc` named must be there."""
+    """Return the compiler, or None and why there is none. One that `--cc` or CC named must be there."""
     try:
         return find_compiler(named), ""
-    except MissingCapabilityError as error:
-        if named is not None:
-            raise
+    except NoCompilerError as error:
         return None, str(error)

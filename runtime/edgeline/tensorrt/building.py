@@ -50,9 +50,11 @@ def builder_of(artefact: Artefact) -> tuple[Product, Gpu]:
     """
     info = PRODUCTS.get(artefact.manifest.format)
     if info is None:
+        sources = artefact.manifest.format == "c" and artefact.manifest.build != "built"
+        way_out = "a C compiler builds its sources" if sources else f"edgeline run {artefact.folder} runs it as it is"
         raise InputError(
             f"{artefact.name} has no engine to build: its format is {artefact.manifest.format}, "
-            f"{' and '.join(PRODUCTS)} have one; edgeline run {artefact.folder} runs it as it is"
+            f"{' and '.join(PRODUCTS)} have one; {way_out}"
         )
     found = gpu()
     if found is None:

@@ -1,22 +1,26 @@
 """Whole float networks as C, against ONNX Runtime: each target that this CPU runs, gcc and clang."""
 
 import functools
+import subprocess
 
 import numpy as np
 import onnx
 import pytest
 
+from edgeline_export.c.emit import sources
+from edgeline_export.c.header import Heading
 from edgeline_export.c.passes import prepared
 from edgeline_export.c.read import network_from_onnx
+from edgeline_export.c.targets import target_from_name
 from edgeline_export.graph import OPSET, clean_graph
 from edgeline_export.torch_source import graph_from_module
 from edgeline_train.models import MODELS
-from tests.export.c.harness import OPTIMISED, build, onnxruntime_outputs, program_of, runs_here, sanitizers
+from tests.export.c.harness import OPTIMISED, build, compiler, onnxruntime_outputs, program_of, runs_here, sanitizers
 from tests.export.c.suite import build_suite
 from tests.export.networks import rich_graph, written_by_hand
 
 TARGETS = ["generic", "x86-64-v3", "x86-64-v4"]
-QUICK = [name for name in MODELS if name != "alexnet"]  # of alexnet's weights the text alone has 600 MB
+QUICK = [name for name in MODELS if name != "alexnet"]  # test_every_network.py has it
 OWN = ["rich", "by_hand"]
 
 
@@ -73,6 +77,22 @@ def test_no_wrong_address_and_no_undefined_behaviour(tmp_path, target, cc, level
         pytest.skip(f"this CPU does not run {target}")
     name = "lenet"
     check(name, build(tmp_path, graph_of(name), target, cc, (*sanitizers(cc), level)))
+
+
+@pytest.mark.parametrize(("target", "most"), [("generic", 1.5), ("x86-64", 4.5), ("x86-64-v3", 8.5), ("x86-64-v4", 15)])
+def test_the_stack_is_what_the_guide_says(tmp_path, target, most):
+    """docs/c.md gives these figures, in KB, for float networks."""
+    chosen, graph = target_from_name(target), graph_of("lenet")
+    for file, content in sources(program_of(graph, target), chosen, Heading("0" * 64, "edgeline", "a test")).items():
+        (tmp_path / file).write_bytes(content)
+    flags = (*OPTIMISED, *([] if target == "x86-64" else chosen.variants[-1].flags), "-fstack-usage")
+    command = [compiler("gcc"), "-std=c99", *flags, "-c", "net.c", "-o", "net.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if "unrecognized" in done.stderr or "unknown" in done.stderr:
+        pytest.skip(f"gcc is for another CPU than {target}")
+    assert done.returncode == 0, done.stderr[:2000]
+    frames = [int(line.split("\t")[1]) for line in (tmp_path / "net.su").read_text().splitlines()]
+    assert 100 < max(frames) <= 1024 * most
 
 
 def operators(name):

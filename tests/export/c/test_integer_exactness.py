@@ -111,8 +111,9 @@ def test_sums_that_could_leave_int32_stay_in_float():
     model = one_conv(weight, bias, (np.float32(1), np.full(2, 1e-5, np.float32), np.float32(1)), (0, 0), [0] * 4)
     network = prepared(network_from_onnx(model, "net"))
     assert "QLinearConv" not in [o.operator for o in network.operations]
-    assert len(network.notes) == 1
-    assert network.notes[0].startswith("Conv 'node_c' computes in float32")
+    assert network.notes == (
+        "1 operation between the integer layers computes in float32, for want of integers on both sides: Conv 'node_c'",
+    )
 
 
 def all_kinds():

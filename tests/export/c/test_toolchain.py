@@ -233,7 +233,9 @@ def script(folder, body):
 
 
 def test_a_compiler_that_tells_no_version(tmp_path):
-    with pytest.raises(MissingCapabilityError, match="--version' tells no version: --cc gcc and the like"):
+    with pytest.raises(
+        MissingCapabilityError, match="--version' tells no version, so it is no compiler: give one, as in --cc gcc"
+    ):
         find_compiler(script(tmp_path, "exit 1"))
 
 

@@ -61,8 +61,8 @@ EDGELINE_INLINE void edgeline_conv2d_winograd_tile(const edgeline_conv2d_winogra
 {
     const edgeline_conv2d *multiply = &layer->multiply, *finish = &layer->finish;
     const int pixels = windows * finish->pool_columns;
-    EDGELINE_ALIGNED float
-        terms[EDGELINE_WINOGRAD_TERMS * EDGELINE_TILE_VECTORS * EDGELINE_TILE_PIXELS * EDGELINE_LANES];
+    /* As many vectors as sums stay in registers, or those of a single window. */
+    EDGELINE_ALIGNED float terms[EDGELINE_WINOGRAD_TERMS * EDGELINE_REGISTERS * EDGELINE_LANES];
     EDGELINE_NO_UNROLL
     for (int t = 0; t < layer->terms; t++) {
         edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS];

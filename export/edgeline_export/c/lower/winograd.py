@@ -32,6 +32,7 @@ TERMS = 6
 _POINTS = (0, 1, -1, 2, -2)
 ONE = 1  # the term of the point 1, which counts once in every output: where the bias is added
 _OUTPUTS_BY_TAPS = {3: 4, 5: 2}
+_MOST_POOL_COLUMNS = 4  # a window's sums of four vectors fit what a tile keeps of each term
 # Numbers that a tap of a row multiplies, below which the sums before and behind cost more than is saved.
 _LEAST_TAPS_OF_A_ROW = 24
 
@@ -147,7 +148,7 @@ def outputs_by_winograd(operation: Operation, lowering: Lowering) -> int:
     a = operation.attributes
     weight = lowering.constant(operation.inputs[1])
     pool = pool_of(operation)
-    pool_rows = 1 if pool is None else pool.attributes["kernel_shape"][0]
+    pool_rows, pool_columns = (1, 1) if pool is None else pool.attributes["kernel_shape"]
     rows = lowering.tensor(operation.output).shape[2] * pool_rows
     outputs = _OUTPUTS_BY_TAPS.get(weight.shape[2], 0)
     fits = (
@@ -155,6 +156,7 @@ def outputs_by_winograd(operation: Operation, lowering: Lowering) -> int:
         and outputs > 0
         and rows % outputs == 0
         and outputs % pool_rows == 0
+        and pool_columns <= _MOST_POOL_COLUMNS
         and lowering.tensor(operation.output).shape[0] == 1
         and a["group"] == 1
         and tuple(a["strides"]) == (1, 1)

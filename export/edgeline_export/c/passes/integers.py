@@ -73,7 +73,7 @@ class _Pass:
         self._operations: list[Operation] = []
         self._behind: dict[str, str] = {}
         self._made: set[str] = set()
-        self._notes: list[str] = []
+        self._in_float: list[str] = []
         self._patterns: dict[str, Callable[[Operation], bool]] = {
             **dict.fromkeys(_MOVES, self._move),
             **dict.fromkeys(_MATRICES, self._matrix),
@@ -96,7 +96,7 @@ class _Pass:
             operations=tuple(reversed(kept)),
             tensors=self._tensors,
             constants=self._constants,
-            notes=(*self._network.notes, *self._notes),
+            notes=(*self._network.notes, *self._notes()),
         )
 
     def _visit(self, operation: Operation) -> None:
@@ -123,9 +123,17 @@ class _Pass:
         self._operations.append(operation)
 
     def _note(self, operation: Operation) -> None:
-        what = f"{operation.operator} '{operation.nodes[0]}'"
-        self._notes.append(
-            f"{what} computes in float32: its numbers are not quantised on both sides, or not as integers"
+        self._in_float.append(f"{operation.operator} '{operation.nodes[0]}'")
+
+    def _notes(self) -> tuple[str, ...]:
+        """Return what there is to say of operations that compute in float, a sentence for all of them."""
+        if not self._in_float:
+            return ()
+        shown = ", ".join(self._in_float[:3]) + (", ..." if len(self._in_float) > 3 else "")
+        one = len(self._in_float) == 1
+        return (
+            f"{len(self._in_float)} operation{'' if one else 's'} between the integer layers compute"
+            f"{'s' if one else ''} in float32, for want of integers on both sides: {shown}",
         )
 
     def _reads_integers(self, operation: Operation) -> bool:
