@@ -36,7 +36,7 @@ def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixe
         _suffixes(program, name, pixels),
         _POSIX,
         f'#include "{name}.h"\n\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n',
-        _settings(target),
+        settings_text(target),
         *(_kernel(stem) for stem in kernels_of(program, pixels)),
         weights_text(arrays_of(program, pixels), name),
         *(_step_function(program, step, index, name) for index, step in enumerate(program.steps)),
@@ -94,9 +94,14 @@ def _shape(buffer: Buffer) -> str:
     return f"{buffer.dtype} {list(buffer.shape)}"
 
 
-def _settings(target: Target) -> str:
+def settings_text(target: Target) -> str:
+    """Return what the kernels are told of a target."""
     scalar = "" if target.vectors else "#define EDGELINE_SCALAR\n"
-    return f"{scalar}#define EDGELINE_BLOCK {target.block}\n"
+    offset = 128 if target.signed_dot else 0
+    return (
+        f"{scalar}#define EDGELINE_BLOCK {target.block}\n#define EDGELINE_DOT_BLOCK {target.dot_block}\n"
+        f"#define EDGELINE_DOT_OFFSET {offset}\n"
+    )
 
 
 def _suffixes(program: Program, name: str, pixels: Pixels | str) -> str:

@@ -2,6 +2,7 @@
 
 A target fixes how weights are packed (`block` channels beside each other) and how many samples a fully connected layer
 takes at once (`rows`); its variants are the instruction sets that one library carries. The compiler does the rest.
+A target with a board has no operating system: boards.py.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from edgeline.architecture import architecture_here
 from edgeline.errors import UnknownNameError
+from edgeline_export.c.boards import BOARDS, Board
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class Variant:
     """One object of a library.
 
     `suffix` stands behind its functions' names, `isa` is what they call themselves (kernels/isa.c). It is not taken
-    where the CPU lacks one of `features`, GCC's names of __builtin_cpu_supports.
+    where the CPU lacks one of `features`: GCC's names of __builtin_cpu_supports on x86, those of the lines Features of
+    /proc/cpuinfo on ARM.
     """
 
     suffix: str
@@ -31,7 +34,9 @@ class Target:
     """A target. `vectors`: whether the kernels use GNU vectors, or C99 alone.
 
     A CPU that has what one of `variants` needs has what those before it need. `architecture`: the only one that its
-    flags fit, in the words of edgeline.architecture; None for any.
+    flags fit, in the words of edgeline.architecture; None for any. `compiler` is what is looked for where this
+    machine's own makes code for another one, `packages` are Debian's that bring it. `dot_block` is the block of integer
+    layers. `signed_dot`: their kernels take x - 128 for the byte x, so 128 times a channel's weights is in its bias.
     """
 
     name: str
@@ -41,6 +46,11 @@ class Target:
     block: int = 16
     rows: int = 8
     vectors: bool = True
+    dot_block: int = 16
+    signed_dot: bool = False
+    compiler: str | None = None
+    packages: str = ""
+    board: Board | None = None
 
 
 _X86 = "x86_64"
@@ -54,11 +64,41 @@ _VNNI = Variant(
     ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi"),
     (*_V4.features, "avx512vnni", "avx512vbmi"),
 )
+_ARM64 = "aarch64"
+_DOTPROD = Variant("dotprod", "neon-dotprod", ("-march=armv8.2-a+dotprod",), ("asimddp",))
+_I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTPROD.features, "i8mm"))
+
+
+def _cortex(name: str, what: str, isa: str, flags: str, *, signed_dot: bool = False) -> Target:
+    variant = Variant("", isa, (f"-mcpu={name}", "-mthumb", *flags.split()))
+    return Target(
+        name,
+        what,
+        (variant,),
+        "arm",
+        block=4,
+        rows=1,
+        vectors=False,
+        dot_block=1,
+        signed_dot=signed_dot,
+        compiler="arm-none-eabi-gcc",
+        packages="gcc-arm-none-eabi libnewlib-arm-none-eabi",
+        board=BOARDS[name],
+    )
+
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("generic", "C99 alone, any CPU and compiler", (Variant("", "c99", ()),), block=4, rows=1, vectors=False),
+        Target(
+            "generic",
+            "C99 alone, any CPU and compiler",
+            (Variant("", "c99", ()),),
+            block=4,
+            rows=1,
+            vectors=False,
+            dot_block=4,
+        ),
         Target("x86-64-v3", "x86-64 with AVX2 and FMA", (_V3,), _X86),
         Target("x86-64-v4", "x86-64 with AVX-512, and VNNI where the CPU has it", (_V4, _VNNI), _X86),
         Target(
@@ -67,6 +107,45 @@ TARGETS = {
             (Variant("base", "sse2", ()), _V3, _V4, _VNNI),
             _X86,
         ),
+        Target(
+            "aarch64",
+            "64-bit ARM with NEON, and dot products where the CPU has them",
+            (Variant("base", "neon", ()), _DOTPROD, _I8MM),
+            _ARM64,
+            block=4,
+            dot_block=4,
+            signed_dot=True,
+            compiler="aarch64-linux-gnu-gcc",
+            packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+        ),
+        Target(
+            "armv7",
+            "32-bit ARM with NEON and hard floats",
+            (Variant("", "neon", ("-march=armv7-a", "-mfpu=neon", "-mfloat-abi=hard")),),
+            "arm",
+            block=4,
+            rows=1,
+            dot_block=4,
+            signed_dot=True,
+            compiler="arm-linux-gnueabihf-gcc",
+            packages="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+        ),
+        Target(
+            "riscv64",
+            "64-bit RISC-V without vectors",
+            (Variant("", "c99", ("-march=rv64gc",)),),
+            "riscv64",
+            block=4,
+            rows=1,
+            vectors=False,
+            dot_block=4,
+            compiler="riscv64-linux-gnu-gcc",
+            packages="gcc-riscv64-linux-gnu libc6-dev-riscv64-cross",
+        ),
+        _cortex("cortex-m0plus", "Cortex-M0+ and M0: no floating-point unit", "armv6-m", "-mfloat-abi=soft"),
+        _cortex("cortex-m4", "Cortex-M4 with its DSP extension", "armv7e-m", "-mfpu=fpv4-sp-d16 -mfloat-abi=hard"),
+        _cortex("cortex-m7", "Cortex-M7 with its DSP extension", "armv7e-m", "-mfpu=fpv5-d16 -mfloat-abi=hard"),
+        _cortex("cortex-m55", "Cortex-M55 with Helium (MVE)", "helium", "-mfloat-abi=hard", signed_dot=True),
     )
 }
 

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeline_export.c.emit import KERNELS, kernels_of, sources
+from edgeline_export.c.emit import KERNELS, kernels_of, settings_text, sources
 from edgeline_export.c.header import Heading
 from edgeline_export.c.targets import target_from_name
 from edgeline_export.c.text import identifier
@@ -46,9 +46,8 @@ def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), ch
         rows.append(
             f"    {{{c_name}_arena_bytes, (int (*)(const void *, void *, size_t, void *, size_t)){c_name}_infer}},"
         )
-    settings = "" if chosen.vectors else "#define EDGELINE_SCALAR\n"
     includes = "#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n"
-    head = f"{includes}{settings}#define EDGELINE_BLOCK {chosen.block}\n"
+    head = f"{includes}{settings_text(chosen)}"
     texts = [(KERNELS / f"{stem}.c").read_text() for stem in kernels]
     bodies = [body.replace("#define EDGELINE_SCALAR\n", "") for body in bodies]
     (folder / "suite.c").write_text("\n".join([head, *texts, *bodies]))

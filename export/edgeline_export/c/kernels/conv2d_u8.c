@@ -48,7 +48,7 @@ EDGELINE_INLINE void edgeline_conv2d_u8_tile(const edgeline_conv2d_u8_layer *lay
                 EDGELINE_UNROLL
                 for (int v = 0; v < vectors; v++) {
                     const int lane = v * EDGELINE_SUMS;
-                    weights[v] = edgeline_w4_load(w + lane / EDGELINE_BLOCK * block + lane % EDGELINE_BLOCK * 4);
+                    weights[v] = edgeline_w4_load(w + lane / EDGELINE_DOT_BLOCK * block + lane % EDGELINE_DOT_BLOCK * 4);
                 }
                 EDGELINE_UNROLL
                 for (int p = 0; p < windows * count; p++) {
@@ -58,7 +58,7 @@ EDGELINE_INLINE void edgeline_conv2d_u8_tile(const edgeline_conv2d_u8_layer *lay
                     for (int v = 0; v < vectors; v++) sums[v][p] = edgeline_dot4(sums[v][p], four, weights[v]);
                 }
                 from += 4;
-                w += EDGELINE_BLOCK * 4;
+                w += EDGELINE_DOT_BLOCK * 4;
             }
         }
     EDGELINE_UNROLL
@@ -99,10 +99,10 @@ EDGELINE_INLINE void edgeline_conv2d_u8(const edgeline_conv2d_u8_layer *layer, c
                                         const float *f, const int32_t *b, const uint8_t *table, void *y, int part,
                                         int parts)
 {
-    const ptrdiff_t block = (ptrdiff_t)layer->kernel_rows * layer->kernel_runs * layer->fours * EDGELINE_BLOCK * 4;
-    const int wide = EDGELINE_DOT_VECTORS * EDGELINE_SUMS < layer->blocks * EDGELINE_BLOCK
+    const ptrdiff_t block = (ptrdiff_t)layer->kernel_rows * layer->kernel_runs * layer->fours * EDGELINE_DOT_BLOCK * 4;
+    const int wide = EDGELINE_DOT_VECTORS * EDGELINE_SUMS < layer->blocks * EDGELINE_DOT_BLOCK
                          ? EDGELINE_DOT_VECTORS * EDGELINE_SUMS
-                         : layer->blocks * EDGELINE_BLOCK;
+                         : layer->blocks * EDGELINE_DOT_BLOCK;
     const int full = layer->channels / wide, rest = layer->channels % wide, tiles = full + (rest > 0);
     const int units = layer->groups * tiles * layer->rows;
     for (int unit = units * part / parts; unit < units * (part + 1) / parts; unit++) {
@@ -110,8 +110,8 @@ EDGELINE_INLINE void edgeline_conv2d_u8(const edgeline_conv2d_u8_layer *layer, c
         const int tile = unit / layer->rows % tiles, channel = tile * wide;
         const int packed = group * layer->out_channels + channel;
         const uint8_t *from = x + group * layer->in_group + row * layer->finish.pool_rows * layer->in_row;
-        const int8_t *weights = w + group * (layer->out_channels / EDGELINE_BLOCK) * block +
-                                channel / EDGELINE_BLOCK * block + channel % EDGELINE_BLOCK * 4;
+        const int8_t *weights = w + group * (layer->out_channels / EDGELINE_DOT_BLOCK) * block +
+                                channel / EDGELINE_DOT_BLOCK * block + channel % EDGELINE_DOT_BLOCK * 4;
         const ptrdiff_t to = row * layer->out_row + group * layer->channels + channel;
         if (tile < full)
             edgeline_conv2d_u8_row(layer, from, weights, f + packed, b + packed, table, y, to, block, wide,

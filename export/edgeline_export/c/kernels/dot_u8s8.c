@@ -7,8 +7,8 @@
  * Every number is the same with every compiler and instruction set: sums are integers; (float)sum * factor is rounded
  * once, clamped, and rounded to the nearest integer, halves to even. The product must not be contracted with a
  * following addition: edgeline_settled() stands between. Instructions that multiply signed by signed bytes (aarch64
- * sdot) or 16-bit pairs (Cortex-M smlad) fit under the same functions: x ^ 0x80 is x - 128, and 128 * sum(w) goes into
- * the bias.
+ * sdot, Helium) fit under the same functions: x ^ 0x80 is x - 128, EDGELINE_DOT_OFFSET is then 128, and the bias holds
+ * 128 * sum(w) more.
  *
  * needs: vector */
 
@@ -289,7 +289,8 @@ EDGELINE_INLINE edgeline_w4 edgeline_w4_all(const int8_t *from) { return edgelin
 
 EDGELINE_INLINE edgeline_sums edgeline_dot4(edgeline_sums sum, edgeline_x4 x, edgeline_w4 w)
 {
-    return sum + x.n[0] * w.n[0] + x.n[1] * w.n[1] + x.n[2] * w.n[2] + x.n[3] * w.n[3];
+    for (int i = 0; i < 4; i++) sum += (x.n[i] - EDGELINE_DOT_OFFSET) * w.n[i];
+    return sum;
 }
 EDGELINE_INLINE edgeline_sums edgeline_sums_max(edgeline_sums a, edgeline_sums b) { return a > b ? a : b; }
 EDGELINE_INLINE edgeline_x4 edgeline_x4_max(edgeline_x4 a, edgeline_x4 b)

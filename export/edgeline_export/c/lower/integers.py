@@ -25,7 +25,7 @@ _POOL_KINDS = {"MaxPool": "EDGELINE_POOL_MAX", "QLinearAveragePool": "EDGELINE_P
 
 def lower_qlinear_conv(operation: Operation, lowering: Lowering) -> list[Step]:
     """Return the steps of a QLinearConv: its input padded where it is not yet, the layer, its output in its layout."""
-    a, block = operation.attributes, lowering.target.block
+    a, block = operation.attributes, lowering.target.dot_block
     before, source, x = padded(operation, lowering)
     weight, factor, bias = (lowering.constant(name) for name in operation.inputs[1:4])
     weight, groups = _dense_groups(weight, a["group"], block)
@@ -77,7 +77,7 @@ def lower_qlinear_conv(operation: Operation, lowering: Lowering) -> list[Step]:
         layer=Struct("edgeline_conv2d_u8_layer", members),
         parameters=(
             Parameter(np.ascontiguousarray(packed), f"{operation.inputs[1]} in blocks of {block} channels"),
-            *_by_channel(operation, factor, bias, groups, block),
+            *_by_channel(operation, factor, bias + signed_bias(weight.reshape(len(bias), -1), lowering), groups, block),
             *table_parameters(operation),
         ),
         macs=macs,
@@ -89,7 +89,7 @@ def lower_qlinear_conv(operation: Operation, lowering: Lowering) -> list[Step]:
 
 def lower_qlinear_matmul(operation: Operation, lowering: Lowering) -> list[Step]:
     """Return the step of a QLinearMatMul, [..., k] by constant weights [k, n]."""
-    block, name = lowering.target.block, operation.inputs[0]
+    block, name = lowering.target.dot_block, operation.inputs[0]
     weight, factor, bias = (lowering.constant(n) for n in operation.inputs[1:4])
     k, columns = weight.shape
     many = lowering.tensor(name).size // k  # rows of a sample
@@ -132,7 +132,7 @@ def lower_qlinear_matmul(operation: Operation, lowering: Lowering) -> list[Step]
         layer=Struct("edgeline_gemm_u8_layer", members),
         parameters=(
             Parameter(np.concatenate(panels), f"{operation.inputs[1]} in panels of {panel} columns"),
-            *_by_channel(operation, factor, bias, 1, block),
+            *_by_channel(operation, factor, bias + signed_bias(weight.T, lowering), 1, block),
             *table_parameters(operation),
         ),
         macs=k * columns * many,
@@ -163,6 +163,12 @@ def finish_members(operation: Operation, lowering: Lowering) -> dict[str, Any]:
             "pool_grid": grid_members(pool.attributes["range"], y),
         }
     return members
+
+
+def signed_bias(weight: npt.NDArray[Any], lowering: Lowering) -> npt.NDArray[np.int32]:
+    """Return what biases hold more where kernels take x - 128 for x; `weight` [channels, taps]."""
+    more: npt.NDArray[np.int32] = weight.sum(axis=1, dtype=np.int32) * np.int32(128 * lowering.target.signed_dot)
+    return more
 
 
 def each_image(layout: Layout) -> str:

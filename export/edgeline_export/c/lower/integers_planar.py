@@ -13,6 +13,7 @@ from edgeline_export.c.lower.integers import (
     lower_qlinear_conv,
     of_image,
     padded,
+    signed_bias,
     table_argument,
     table_parameters,
 )
@@ -33,7 +34,7 @@ def lower_integer_conv(operation: Operation, lowering: Lowering) -> list[Step]:
 def _runs_planar(operation: Operation, lowering: Lowering) -> bool:
     """Whether pixels fill the lanes better than channels. The sums that leave as floats are no bytes."""
     channels, in_channels = lowering.constant(operation.inputs[1]).shape[:2]
-    y, block = lowering.tensor(operation.output), lowering.target.block
+    y, block = lowering.tensor(operation.output), lowering.target.dot_block
     last = lowering.layout(operation.output).strides[1] == 1 or channels == 1
     if not lowering.target.vectors or y.dtype != "uint8" or not last:
         return False
@@ -87,7 +88,7 @@ def _planar(operation: Operation, lowering: Lowering) -> list[Step]:
         parameters=(
             Parameter(np.ascontiguousarray(packed), f"{operation.inputs[1]}, four taps of each output channel"),
             Parameter(factor, operation.inputs[2]),
-            Parameter(bias, operation.inputs[3]),
+            Parameter(bias + signed_bias(weight.reshape(channels, -1), lowering), operation.inputs[3]),
             Parameter(_order(min(channels, _CHANNELS)), "the order of a pixel's channels"),
             *table_parameters(operation),
         ),

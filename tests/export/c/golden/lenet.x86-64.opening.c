@@ -32,3 +32,5 @@
 #include <string.h>
 
 #define EDGELINE_BLOCK 16
+#define EDGELINE_DOT_BLOCK 16
+#define EDGELINE_DOT_OFFSET 0
