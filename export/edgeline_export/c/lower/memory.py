@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeline_export.c.arena import Life, place_beside, plan_arena
 from edgeline_export.c.lower.context import Lowering
-from edgeline_export.c.program import Buffer, Program, Step
+from edgeline_export.c.program import Buffer, Program, QuantisedInput, Step
 
 _READ_BEYOND = 128  # bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels
 _SCRATCH = "\0scratch of step "  # no ONNX tensor is called so
@@ -30,7 +30,8 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
     lives, per_row = _lives(steps, roots, sizes, beyond, first_row_step, rows, _ends(lowering, roots))
     offsets, total = plan_arena(lives)
     own_input = _life_of_input(lowering, steps, roots, first_row_step, rows)
-    pixel_offset, pixel_total = place_beside(own_input, lives, offsets)
+    quantised = _quantised_input(lowering, steps, first_row_step)
+    pixel_offset, pixel_total = (0, total) if quantised else place_beside(own_input, lives, offsets)
     buffers = {}
     for name, root in roots.items():
         place = _ends(lowering, roots).get(root, "arena")
@@ -55,7 +56,24 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         pixel_offset=pixel_offset,
         pixel_arena_bytes=max(pixel_total, 1),
         pixel_rows=own_input.bytes > sizes[network.input],
+        quantised_input=quantised,
     )
+
+
+def _quantised_input(lowering: Lowering, steps: Sequence[Step], first_row_step: int) -> QuantisedInput | None:
+    """Return the tensor that the first step quantises the input to; None where anything else reads the input.
+
+    Images then become that tensor by a table, and no float is computed.
+    """
+    network = lowering.network
+    readers = network.readers(network.input)
+    if len(readers) != 1 or readers[0].operator != "QuantizeLinear" or first_row_step == 0:
+        return None
+    name, a = readers[0].output, readers[0].attributes
+    if not steps or steps[0].writes != name or name == network.output:
+        return None
+    tensor = lowering.tensor(name)
+    return QuantisedInput(name, float(a["scale"]), int(a["zero_point"]), tensor.dtype, lowering.layout(name))
 
 
 def _life_of_input(
