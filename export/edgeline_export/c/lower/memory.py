@@ -10,7 +10,9 @@ from edgeline_export.c.arena import Life, place_beside, plan_arena
 from edgeline_export.c.lower.context import Lowering
 from edgeline_export.c.program import Buffer, Program, QuantisedInput, Step
 
-_READ_BEYOND = 128  # bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels
+# Bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels; the same without vectors of
+# more than 16 bytes.
+_READ_BEYOND, _READ_BEYOND_ON_BOARDS = 128, 16
 _SCRATCH = "\0scratch of step "  # no ONNX tensor is called so
 
 
@@ -26,7 +28,8 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         for name in roots
     }
     sizes = {name: layout.size * np.dtype(tensor.dtype).itemsize for name, (tensor, layout) in placed.items()}
-    beyond = {name: _READ_BEYOND for name, (tensor, _) in placed.items() if tensor.dtype == "uint8"}
+    most = _READ_BEYOND_ON_BOARDS if target.board else _READ_BEYOND
+    beyond = {name: most for name, (tensor, _) in placed.items() if tensor.dtype == "uint8"}
     lives, per_row = _lives(steps, roots, sizes, beyond, first_row_step, rows, _ends(lowering, roots))
     offsets, total = plan_arena(lives)
     own_input = _life_of_input(lowering, steps, roots, first_row_step, rows)
