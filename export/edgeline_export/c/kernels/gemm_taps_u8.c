@@ -3,7 +3,7 @@
  * x  [rows, k] by `in_row`
  * w  [(columns + 3) / 4] tiles of `size` weights, as taps_u8s8.c has them; f, b [columns]
  * y  [rows, columns] by `out_row`, bytes or the sums as floats
- * buffer: the taps of a row
+ * scratch: the taps of a row
  *
  * needs: finish_u8 rounded_u8 taps_u8s8 */
 
@@ -17,10 +17,11 @@ typedef struct {
 
 static EDGELINE_SHARED void edgeline_gemm_taps_u8(const edgeline_gemm_taps_layer *layer, const uint8_t *x,
                                                   const edgeline_weight *w, const float *f, const int32_t *b,
-                                                  const uint8_t *table, void *y, size_t rows, edgeline_tap *buffer)
+                                                  const uint8_t *table, void *y, size_t rows, void *scratch)
 {
+    edgeline_tap *buffer = (edgeline_tap *)scratch;
     for (ptrdiff_t to = 0; rows > 0; rows--, x += layer->in_row, to += layer->out_row) {
-        edgeline_gather(&layer->taps, x, buffer, 1);
+        edgeline_gather(&layer->taps, x, EDGELINE_SECOND_HALF(&layer->taps), buffer);
         const edgeline_weight *weights = w;
         for (int column = 0; column < layer->columns; column += 4, weights += layer->size) {
             int32_t sums[4];

@@ -36,40 +36,55 @@ typedef int32_t edgeline_weight;
 
 #if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(EDGELINE_PLAIN_C)
 #define EDGELINE_SMLAD 1
-EDGELINE_INLINE void edgeline_widen(const uint8_t *from, uint32_t *even, uint32_t *odd)
+/* The words of a run of two pixels, the second one `second` bytes behind the first; returns where the next run's go. */
+EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to)
 {
-    uint32_t four;
-    memcpy(&four, from, sizeof four);
-    __asm__("uxtb16 %0, %1" : "=r"(*even) : "r"(four));
-    __asm__("uxtb16 %0, %1, ror #8" : "=r"(*odd) : "r"(four));
+    __asm__ volatile("subs %[run], #3\n\t"
+                     "blt 2f\n\t"
+                     "1:\n\t"
+                     "ldr r5, [%[from], %[second]]\n\t"
+                     "ldr r4, [%[from]], #4\n\t"
+                     "uxtb16 r6, r4, ror #8\n\t"
+                     "uxtb16 r8, r5, ror #8\n\t"
+                     "uxtb16 r4, r4\n\t"
+                     "uxtb16 r5, r5\n\t"
+                     "stmia %[to]!, {r4, r5, r6, r8}\n\t"
+                     "subs %[run], #4\n\t"
+                     "bge 1b\n\t"
+                     "2:\n\t"
+                     "adds %[run], #2\n\t" /* one or two left: 0 or 1 */
+                     "bmi 3f\n\t"
+                     "ldrh r5, [%[from], %[second]]\n\t"
+                     "ldrh r4, [%[from]]\n\t"
+                     "orr r5, r5, r5, lsl #8\n\t"
+                     "orr r4, r4, r4, lsl #8\n\t"
+                     "uxtb16 r5, r5\n\t"
+                     "uxtb16 r4, r4\n\t"
+                     "stmia %[to]!, {r4, r5}\n\t"
+                     "3:\n\t"
+                     : [from] "+r"(from), [run] "+r"(run), [to] "+r"(to)
+                     : [second] "r"(second)
+                     : "r4", "r5", "r6", "r8", "cc", "memory");
+    return to;
 }
 #else
 #define EDGELINE_SMLAD 0
-EDGELINE_INLINE void edgeline_widen(const uint8_t *from, uint32_t *even, uint32_t *odd)
+EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to)
 {
-    *even = (uint32_t)from[0] | (uint32_t)from[2] << 16;
-    *odd = (uint32_t)from[1] | (uint32_t)from[3] << 16;
+    for (; run >= 3; run -= 4, from += 4, to += 4) {
+        to[0] = (uint32_t)from[0] | (uint32_t)from[2] << 16;
+        to[1] = (uint32_t)from[second] | (uint32_t)from[second + 2] << 16;
+        to[2] = (uint32_t)from[1] | (uint32_t)from[3] << 16;
+        to[3] = (uint32_t)from[second + 1] | (uint32_t)from[second + 3] << 16;
+    }
+    if (run > 0) {
+        to[0] = (uint32_t)from[0] | (uint32_t)from[1] << 16;
+        to[1] = (uint32_t)from[second] | (uint32_t)from[second + 1] << 16;
+        to += 2;
+    }
+    return to;
 }
 #endif
-
-/* Gathers a pixel: its words go to buffer[0], buffer[stride] .. */
-static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uint8_t *x, edgeline_tap *buffer, int stride)
-{
-    for (int i = 0; i < taps->rows; i++, x += taps->row) {
-        const uint8_t *run = x;
-        for (int j = 0; j < taps->runs; j++, run += taps->next) {
-            const uint8_t *from = run;
-            int left = taps->run;
-            for (; left >= 3; left -= 4, from += 4) {
-                uint32_t even, odd;
-                edgeline_widen(from, &even, &odd);
-                *buffer = even, buffer += stride;
-                *buffer = odd, buffer += stride;
-            }
-            if (left > 0) *buffer = (uint32_t)from[0] | (uint32_t)from[1] << 16, buffer += stride;
-        }
-    }
-}
 
 /* Of 256 * sum1 + sum0 and sum0. */
 EDGELINE_INLINE void edgeline_two_sums(uint32_t both, uint32_t low, int32_t *sums)
@@ -80,8 +95,9 @@ EDGELINE_INLINE void edgeline_two_sums(uint32_t both, uint32_t low, int32_t *sum
 
 #if EDGELINE_SMLAD
 
-/* x [taps / 2][2 pixels], w [taps / 2]; sums [2 pixels][2 channels] */
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
+/* x [taps / 2][2 pixels], w [taps / 2]; `first` and `second` [2 channels] of each pixel */
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
+                                        int32_t *second)
 {
     uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
     const edgeline_weight *end = w + 4 * steps;
@@ -105,11 +121,11 @@ EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_wei
                      : [end] "r"(end)
                      : "r4", "r5", "r6", "r8", "r9", "r10", "cc", "memory");
 #undef EDGELINE_FOUR_TAPS
-    edgeline_two_sums(both_a, low_a, sums);
-    edgeline_two_sums(both_b, low_b, sums + 2);
+    edgeline_two_sums(both_a, low_a, first);
+    edgeline_two_sums(both_b, low_b, second);
 }
 
-/* x [taps / 2], w [taps / 2][2 pairs of channels]; sums [4 channels] */
+/* x [2 halves interleaved], w the same, [2 pairs of channels] each; sums [4 channels] */
 EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
 {
     uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
@@ -152,15 +168,16 @@ EDGELINE_INLINE void edgeline_two_taps(uint32_t x, int32_t w, uint32_t *both, ui
     *low += first * low_first + second * low_second;
 }
 
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
+                                        int32_t *second)
 {
     uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
     for (const edgeline_weight *end = w + 4 * steps; w < end; w++, x += 2) {
         edgeline_two_taps(x[0], *w, &both_a, &low_a);
         edgeline_two_taps(x[1], *w, &both_b, &low_b);
     }
-    edgeline_two_sums(both_a, low_a, sums);
-    edgeline_two_sums(both_b, low_b, sums + 2);
+    edgeline_two_sums(both_a, low_a, first);
+    edgeline_two_sums(both_b, low_b, second);
 }
 
 EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
@@ -176,8 +193,9 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
 
 #endif
 
-#define EDGELINE_PIXEL_STRIDE 2
-#define EDGELINE_SECOND_PIXEL(taps) 1
+#define EDGELINE_GATHER_RUN(taps, from, second, to) edgeline_gather_run(from, second, (taps)->run, to)
+/* Where a row of a matrix is gathered as two pixels, the second begins here. */
+#define EDGELINE_SECOND_HALF(taps) (taps)->run
 
 #else /* EDGELINE_DOT_OFFSET 128 */
 
@@ -220,29 +238,30 @@ EDGELINE_INLINE void edgeline_signed(const uint8_t *from, int8_t *to, int count)
 }
 #endif
 
-/* Gathers a pixel: its bytes lie beside each other; up to 15 bytes are written behind them. */
-static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uint8_t *x, edgeline_tap *buffer, int stride)
+/* A run of a pixel's bytes, and of that of a second pixel `second` bytes behind it, unless that is 0. */
+EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to,
+                                                  ptrdiff_t size)
 {
-    (void)stride;
-    for (int i = 0; i < taps->rows; i++, x += taps->row) {
-        const uint8_t *run = x;
-        for (int j = 0; j < taps->runs; j++, run += taps->next, buffer += taps->run)
-            for (int k = 0; k < taps->run; k += 16) edgeline_signed(run + k, buffer + k, taps->run - k);
+    for (int k = 0; k < run; k += 16) {
+        edgeline_signed(from + k, to + k, run - k);
+        if (second != 0) edgeline_signed(from + second + k, to + size + k, run - k);
     }
+    return to + run;
 }
 
-/* x [2 pixels][steps][16], w [steps][2 channels][16]; sums [2 pixels][2 channels] */
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
+/* x [2 pixels][steps][16], w [steps][2 channels][16]; `first` and `second` [2 channels] of each pixel */
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
+                                        int32_t *second)
 {
-    const edgeline_tap *second = x + 16 * steps;
+    const edgeline_tap *other = x + 16 * steps;
     int32_t a = 0, b = 0, c = 0, d = 0;
-    for (int k = 0; k < steps; k++, x += 16, second += 16, w += 32) {
+    for (int k = 0; k < steps; k++, x += 16, other += 16, w += 32) {
         const edgeline_sixteen w0 = edgeline_sixteen_load(w), w1 = edgeline_sixteen_load(w + 16);
-        const edgeline_sixteen x0 = edgeline_sixteen_load(x), x1 = edgeline_sixteen_load(second);
+        const edgeline_sixteen x0 = edgeline_sixteen_load(x), x1 = edgeline_sixteen_load(other);
         a = edgeline_dot16(a, x0, w0), b = edgeline_dot16(b, x0, w1);
         c = edgeline_dot16(c, x1, w0), d = edgeline_dot16(d, x1, w1);
     }
-    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+    first[0] = a, first[1] = b, second[0] = c, second[1] = d;
 }
 
 /* x [steps][16], w [steps][4 channels][16]; sums [4 channels] */
@@ -259,7 +278,19 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
     sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
 }
 
-#define EDGELINE_PIXEL_STRIDE 1
-#define EDGELINE_SECOND_PIXEL(taps) (16 * (taps)->steps)
+#define EDGELINE_GATHER_RUN(taps, from, second, to) \
+    edgeline_gather_run(from, second, (taps)->run, to, (ptrdiff_t)16 * (taps)->steps)
+#define EDGELINE_SECOND_HALF(taps) 0
 
 #endif
+
+/* Gathers the taps of a pixel at `x` and of one `second` bytes behind it. */
+static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uint8_t *x, ptrdiff_t second,
+                                            edgeline_tap *buffer)
+{
+    for (int i = taps->rows; i > 0; i--, x += taps->row) {
+        const uint8_t *run = x;
+        for (int j = taps->runs; j > 0; j--, run += taps->next)
+            buffer = EDGELINE_GATHER_RUN(taps, run, second, buffer);
+    }
+}

@@ -74,7 +74,8 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
     _, _, rows, columns = lowering.tensor(operation.output).shape
     result, y, behind = written(operation, lowering)
     finish = finish_members(operation, lowering)
-    taps_bytes = _buffer_bytes(lowering, taps_struct, pixels=2)
+    window = finish["pool_rows"] * finish["pool_columns"]
+    sums = blocked(channels, 2) * blocked(window, 2)
     members = {
         "channels": channels,
         "rows": rows,
@@ -83,7 +84,7 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
         "in_group": in_channels,
         "taps": taps_struct,
         "size": packed.size // (groups * -(-channels // 2)),
-        "kept": taps_bytes // (1 if lowering.target.signed_dot else 4),
+        "sums": sums,
         "in_row": x.strides[2] * a["strides"][0],
         "in_column": x.strides[3] * a["strides"][1],
         "out_row": y.strides[2],
@@ -98,7 +99,7 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
         call=(
             f"{each_image(x)}edgeline_conv2d_taps_u8({{layer}}, {{x}}{plus(corner(x, a))}{of_image(x)}, "
             f"{{w0}}, {{w1}}, {{w2}}, {table_argument(operation, 3)}, {{y}}{plus(y.offset)}{of_image(y)}, "
-            "(edgeline_tap *)(void *){scratch})"
+            "{scratch})"
         ),
         reads=(source,),
         writes=result,
@@ -109,8 +110,8 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
             Parameter(bias + signed_bias(weight.reshape(len(bias), -1), lowering), operation.inputs[3]),
             *table_parameters(operation),
         ),
-        scratch_bytes=taps_bytes + 4 * channels,
-        macs=weight.size * rows * columns * finish["pool_rows"] * finish["pool_columns"] * x.shape[0],
+        scratch_bytes=4 * sums + _buffer_bytes(lowering, taps_struct, pixels=2),
+        macs=weight.size * rows * columns * window * x.shape[0],
         made=None if result == operation.output else (replace(lowering.tensor(operation.output), name=result), y),
     )
     return [*before, step, *behind]
@@ -129,7 +130,7 @@ def _matmul(operation: Operation, lowering: Lowering) -> list[Step]:
         copy = f"{name}, copied for {operation.nodes[0]}"
         before = [move_step(f"Copy for {operation.nodes[0]}", name, source, copy, source)]
         name = copy
-    packed, taps = _packed(lowering, np.ascontiguousarray(weight.T)[None, :, None], 4)
+    packed, taps = _packed(lowering, _as_a_window(weight.T, lowering), 4)
     members = {
         "taps": {**taps, "rows": 1, "runs": 1, "row": 0, "next": 0},
         "columns": columns,
@@ -146,7 +147,7 @@ def _matmul(operation: Operation, lowering: Lowering) -> list[Step]:
         kernel="gemm_taps_u8",
         call=(
             f"edgeline_gemm_taps_u8({{layer}}, {{x}}, {{w0}}, {{w1}}, {{w2}}, {table_argument(operation, 3)}, {{y}}, "
-            f"{rows}, (edgeline_tap *)(void *){{scratch}})"
+            f"{rows}, {{scratch}})"
         ),
         reads=(name,),
         writes=operation.output,
@@ -162,6 +163,14 @@ def _matmul(operation: Operation, lowering: Lowering) -> list[Step]:
         takes_rows=not before,
     )
     return [*before, step]
+
+
+def _as_a_window(weight: Weights, lowering: Lowering) -> Weights:
+    """Return the weights [n, k] of a matrix as those of a window: [1, n, runs, run]. In pairs a row is two halves."""
+    n, k = weight.shape
+    if lowering.target.signed_dot:
+        return weight.reshape(1, n, 1, k)
+    return filled(weight, blocked(k, 2), 1).reshape(1, n, 2, -1)
 
 
 def _buffer_bytes(lowering: Lowering, taps: dict[str, Any], *, pixels: int) -> int:
@@ -189,11 +198,16 @@ def _in_vectors(weight: Weights, tile: int) -> tuple[npt.NDArray[Any], int]:
 
 
 def _in_pairs(weight: Weights, tile: int) -> tuple[npt.NDArray[Any], int]:
-    """Return [groups, tiles, pairs of taps, tile / 2] of int32: two halves, for two taps, of 256 * w1 + w0."""
+    """Return [groups, tiles, pairs of taps, tile / 2] of int32: two halves, for two taps, of 256 * w1 + w0.
+
+    The two runs of a matrix, which has tiles of four, take turns.
+    """
     groups, channels, runs, run = weight.shape
     order = _order_of_pairs(run)
-    # A tap behind the run's end is the weight 0.
-    pairs = filled(weight, run + 1, 3)[..., order].reshape(groups, channels, runs * len(order), 2).astype(np.int64)
+    pairs = filled(weight, run + 1, 3)[..., order].astype(np.int64)  # a tap behind the run's end is the weight 0
+    if tile == 4:
+        pairs = pairs.swapaxes(2, 3)
+    pairs = pairs.reshape(groups, channels, runs * len(order), 2)
     count = blocked(pairs.shape[2], _PAIRS_STEP // 2)
     pairs = filled(pairs, count, 2).reshape(groups, channels // tile, tile // 2, 2, count, 2)
     halves = pairs[:, :, :, 0] + 256 * pairs[:, :, :, 1]
