@@ -238,6 +238,7 @@ EDGELINE_INLINE void edgeline_signed(const uint8_t *from, int8_t *to, int count)
 }
 #endif
 
+/* Up to 15 bytes are written behind the last run, so there is a vector more for each pixel. */
 /* A run of a pixel's bytes, and of that of a second pixel `second` bytes behind it, unless that is 0. */
 EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to,
                                                   ptrdiff_t size)
@@ -249,11 +250,11 @@ EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t
     return to + run;
 }
 
-/* x [2 pixels][steps][16], w [steps][2 channels][16]; `first` and `second` [2 channels] of each pixel */
+/* x [2 pixels][steps + 1][16], w [steps][2 channels][16]; `first` and `second` [2 channels] of each pixel */
 EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
                                         int32_t *second)
 {
-    const edgeline_tap *other = x + 16 * steps;
+    const edgeline_tap *other = x + 16 * steps + 16;
     int32_t a = 0, b = 0, c = 0, d = 0;
     for (int k = 0; k < steps; k++, x += 16, other += 16, w += 32) {
         const edgeline_sixteen w0 = edgeline_sixteen_load(w), w1 = edgeline_sixteen_load(w + 16);
@@ -279,7 +280,7 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
 }
 
 #define EDGELINE_GATHER_RUN(taps, from, second, to) \
-    edgeline_gather_run(from, second, (taps)->run, to, (ptrdiff_t)16 * (taps)->steps)
+    edgeline_gather_run(from, second, (taps)->run, to, (ptrdiff_t)16 * (taps)->steps + 16)
 #define EDGELINE_SECOND_HALF(taps) 0
 
 #endif

@@ -175,8 +175,8 @@ def _as_a_window(weight: Weights, lowering: Lowering) -> Weights:
 
 def _buffer_bytes(lowering: Lowering, taps: dict[str, Any], *, pixels: int) -> int:
     """Return the bytes of the gathered taps of some pixels: words of two taps, or vectors and what is written behind."""
-    step, behind = (_VECTOR, _VECTOR) if lowering.target.signed_dot else (2 * _PAIRS_STEP, 0)
-    return int(taps["steps"]) * step * pixels + behind
+    steps = int(taps["steps"])
+    return pixels * (_VECTOR * (steps + 1) if lowering.target.signed_dot else 2 * _PAIRS_STEP * steps)
 
 
 def _packed(lowering: Lowering, weight: Weights, tile: int) -> tuple[npt.NDArray[Any], dict[str, Any]]:
