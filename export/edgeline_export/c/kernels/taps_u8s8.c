@@ -34,7 +34,8 @@ enum { EDGELINE_STEP = 8 };
 typedef uint32_t edgeline_tap; /* two taps */
 typedef int32_t edgeline_weight;
 
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(EDGELINE_PLAIN_C)
+/* The assembler takes 13 registers, all that there are: without optimisation a compiler keeps some for itself. */
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && defined(__OPTIMIZE__) && !defined(EDGELINE_PLAIN_C)
 #define EDGELINE_SMLAD 1
 /* The words of a run of two pixels, the second one `second` bytes behind the first; returns where the next run's go. */
 EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to)
