@@ -157,7 +157,8 @@ def kinds():
 
 
 FAST = [("generic", "gcc", "-O0"), ("sse2", "clang", "-O1"), ("v3", "gcc", "-O3"), ("v4", "clang", "-O3"),
-        ("vnni", "gcc", "-O3"), ("vnni", "clang", "-O0"), ("pairs", "gcc", "-O1"), ("vectors", "gcc", "-O1")]  # fmt: skip
+        ("vnni", "gcc", "-O3"), ("vnni", "clang", "-O0"), ("pairs", "gcc", "-O1"),
+        ("vectors", "gcc", "-O1")]  # fmt: skip
 ALL = [(isa, cc, level) for isa in ISAS for cc in ("gcc", "clang") for level in ("-O0", "-O3")]
 SLOW = [pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in FAST]
 

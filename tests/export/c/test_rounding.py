@@ -1,4 +1,4 @@
-"""rounded_u8.c in both its forms, floats and integers, against numpy's float32: random sums, halves, and all but halves."""
+"""rounded_u8.c in both its forms, floats and integers, against numpy's float32: random sums, halves, near halves."""
 
 import subprocess
 from pathlib import Path

@@ -174,7 +174,7 @@ def _as_a_window(weight: Weights, lowering: Lowering) -> Weights:
 
 
 def _buffer_bytes(lowering: Lowering, taps: dict[str, Any], *, pixels: int) -> int:
-    """Return the bytes of the gathered taps of some pixels: words of two taps, or vectors and what is written behind."""
+    """Return the bytes of the gathered taps of some pixels: words of two taps, or vectors and one that is run over."""
     steps = int(taps["steps"])
     return pixels * (_VECTOR * (steps + 1) if lowering.target.signed_dot else 2 * _PAIRS_STEP * steps)
 
@@ -221,4 +221,4 @@ def _order_of_pairs(run: int) -> npt.NDArray[np.int64]:
     for first in range(0, run, 4):
         four = [(first, first + 2), (first + 1, first + 3)]
         order += four if run - first > 2 else [(first, first + 1)]
-    return np.minimum(np.array(order), run)
+    return np.array(order, np.int64).clip(max=run)
