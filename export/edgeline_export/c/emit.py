@@ -60,7 +60,7 @@ def kernels_of(program: Program, pixels: Pixels | str = NO_PIXELS) -> list[str]:
     for step in program.steps:
         add(step.kernel)
     if isinstance(pixels, Pixels):
-        add("pixels")
+        add(pixels.kernel)
     return ordered
 
 
@@ -72,7 +72,9 @@ def arrays_of(program: Program, pixels: Pixels | str = NO_PIXELS) -> list[Array]
         for index, step in enumerate(program.steps)
         for number, parameter in enumerate(step.parameters)
     ]
-    return [*arrays, Array(f"{name}_pixels", pixels.parameter)] if isinstance(pixels, Pixels) else arrays
+    if isinstance(pixels, Pixels) and pixels.table is not None:
+        arrays.append(Array(f"{name}_pixels", pixels.table))
+    return arrays
 
 
 def _kernel(stem: str) -> str:

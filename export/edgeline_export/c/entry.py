@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgeline_export.c.ir import C_TYPES
-from edgeline_export.c.pixels import Pixels, pixel_input, pixel_step
+from edgeline_export.c.pixels import Pixels, pixel_lines
 from edgeline_export.c.program import Program, Step
 from edgeline_export.c.text import string_literal
 
@@ -25,7 +25,6 @@ def function_names(program: Program, pixels: Pixels | str, name: str) -> list[st
 
 def entry_text(program: Program, pixels: Pixels | str, name: str) -> str:
     """Return the functions of NAME.h, and what they share."""
-    takes_pixels = isinstance(pixels, Pixels)
     upper = name.upper()
     lines = [
         f"size_t {name}_arena_bytes(size_t n)",
@@ -40,45 +39,38 @@ def entry_text(program: Program, pixels: Pixels | str, name: str) -> str:
         "}",
         "",
     ]
+    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    first = 0 if program.quantised_input is None or not isinstance(pixels, Pixels) else 1
+    if first:
+        lines += [f"static void {name}_quantised(const edgeline_run *run)", "{"]
+        lines += [*_calls(program, program.sample_steps[:1], 0, name), "}", ""]
     lines += [f"static void {name}_sample(const edgeline_run *run)", "{"]
-    lines += [*_calls(program, program.sample_steps, 0, name), "}", ""]
+    lines += [*_calls(program, program.sample_steps[first:], first, name), "}", ""]
     if program.row_steps:
         lines += [f"static void {name}_rows(const edgeline_run *run)", "{"]
         lines += [*_calls(program, program.row_steps, len(program.sample_steps), name), "}", ""]
-    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
-    extra = ", const uint8_t *pixels" if takes_pixels else ""
-    samples = f"            run.sample = run.input + run.row * {program.input.bytes};"
-    lines += [
-        f"static void {name}_blocks(const {given} *input{extra}, {made} *output, size_t n, void *arena,",
-        f"{' ' * len(f'static void {name}_blocks(')}struct edgeline_threads *pool, double *seconds)",
-        "{",
-        f"    for (size_t done = 0; done < n; done += {program.rows}) {{",
-        "        edgeline_run run = {",
-        *(
-            pixel_input(program)
-            if takes_pixels
-            else [f"            .input = (const unsigned char *)input + done * {program.input.bytes},"]
-        ),
-        f"            .output = (unsigned char *)output + done * {program.output.bytes},",
-        "            .arena = (unsigned char *)arena,",
-        f"            .rows = n - done < {program.rows} ? n - done : {program.rows},",
-        "            .pool = pool,",
-        "            .seconds = seconds,",
-        "        };",
-        "        for (run.row = 0; run.row < run.rows; run.row++) {",
-        *(pixel_step(program, pixels, name) if isinstance(pixels, Pixels) else [samples]),
-        f"            {name}_sample(&run);",
-        "        }",
-        *([f"        {name}_rows(&run);"] if program.row_steps else []),
-        "    }",
-        "}",
-        "",
-        f"int {name}_infer(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes)",
-        *_checked(program, name, "input", f"{name}_blocks(input{', NULL' if takes_pixels else ''}, output"),
+    size = program.input.bytes
+    sample = [
+        f"            run.sample = run.input + run.row * {size};",
+        *([f"            {name}_quantised(&run);"] if first else []),
     ]
-    if takes_pixels:
+    from_input = f"(const unsigned char *)input + done * {size}"
+    lines += [
+        *_blocks(program, name, f"{name}_blocks", (f"const {given} *input", from_input), sample),
+        f"int {name}_infer(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes)",
+        *_checked(program, name, "input", f"{name}_blocks(input, output"),
+    ]
+    if isinstance(pixels, Pixels):
+        in_arena = f"(const unsigned char *)arena + {program.pixel_offset}" if pixels.quantised is None else "NULL"
         lines += [
             "",
+            *_blocks(
+                program,
+                name,
+                f"{name}_u8_blocks",
+                ("const uint8_t *pixels", in_arena),
+                pixel_lines(program, pixels, name),
+            ),
             f"size_t {name}_u8_arena_bytes(size_t n)",
             "{",
             "    (void)n;",
@@ -86,13 +78,44 @@ def entry_text(program: Program, pixels: Pixels | str, name: str) -> str:
             "}",
             "",
             f"int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n, void *arena, size_t arena_bytes)",
-            *_checked(program, name, "pixels", f"{name}_blocks(NULL, pixels, output", kind="u8_"),
+            *_checked(program, name, "pixels", f"{name}_u8_blocks(pixels, output", kind="u8_"),
         ]
-    call = f"{name}_blocks(input{', NULL' if takes_pixels else ''}, output"
+    call = f"{name}_blocks(input, output"
     if has_threads(program):
         lines += _threads(program, name, call)
     lines += _profile(program, name, call)
     return "\n".join(lines) + "\n"
+
+
+def _blocks(program: Program, name: str, function: str, given: tuple[str, str], sample: Sequence[str]) -> Sequence[str]:
+    """Return the function that goes through the blocks of a batch.
+
+    `given`: its first parameter, and where a block's input lies. `sample` makes ready what the layers of one sample
+    read. Floats and images have a function each: a linker drops the one that nobody calls.
+    """
+    start = f"static void {function}("
+    return [
+        f"{start}{given[0]}, {C_TYPES[program.output.dtype]} *output, size_t n, void *arena,",
+        f"{' ' * len(start)}struct edgeline_threads *pool, double *seconds)",
+        "{",
+        f"    for (size_t done = 0; done < n; done += {program.rows}) {{",
+        "        edgeline_run run = {",
+        f"            .input = {given[1]},",
+        f"            .output = (unsigned char *)output + done * {program.output.bytes},",
+        "            .arena = (unsigned char *)arena,",
+        f"            .rows = n - done < {program.rows} ? n - done : {program.rows},",
+        "            .pool = pool,",
+        "            .seconds = seconds,",
+        "        };",
+        "        for (run.row = 0; run.row < run.rows; run.row++) {",
+        *sample,
+        f"            {name}_sample(&run);",
+        "        }",
+        *([f"        {name}_rows(&run);"] if program.row_steps else []),
+        "    }",
+        "}",
+        "",
+    ]
 
 
 def _checked(

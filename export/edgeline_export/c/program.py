@@ -135,12 +135,26 @@ class Buffer:
     fill: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class QuantisedInput:
+    """What the first step makes of the input, where it only quantises it: a tensor's name, its grid, its layout.
+
+    `dtype` is uint8, or int8 with a zero point to match.
+    """
+
+    name: str
+    scale: float
+    zero_point: int
+    dtype: str
+    layout: Layout
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """Steps for each sample, then steps for a block of up to `rows` samples; buffers by tensor.
 
     Where the input is made from images it lies at `pixel_offset` of an arena of `pixel_arena_bytes`; `pixel_rows`:
-    there is one for each sample of a block.
+    there is one for each sample of a block. With `quantised_input` there is none: images become that tensor.
     `notes`: what a user should know, a sentence each.
     """
 
@@ -157,6 +171,7 @@ class Program:
     pixel_offset: int
     pixel_arena_bytes: int
     pixel_rows: bool
+    quantised_input: QuantisedInput | None = None
     notes: tuple[str, ...] = ()
 
     @property

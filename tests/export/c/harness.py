@@ -15,6 +15,7 @@ from edgeline_export.c.emit import sources
 from edgeline_export.c.header import Heading
 from edgeline_export.c.lower import lower
 from edgeline_export.c.passes import prepared
+from edgeline_export.c.pixels import pixels_for
 from edgeline_export.c.read import network_from_onnx
 from edgeline_export.c.targets import TARGETS, target_from_name
 from edgeline_export.graph import clean_graph
@@ -42,16 +43,16 @@ class Built:
         return run_executable_told(self.program, [self.executable], batch)
 
 
-def run_executable(program, command, batch):
-    """Give an executable the batch, and return what it computes."""
-    return run_executable_told(program, command, batch)[0]
+def run_executable(program, command, batch, dtype=None):
+    """Give an executable the batch, and return what it computes; `dtype` is another than that of the input."""
+    return run_executable_told(program, command, batch, dtype)[0]
 
 
-def run_executable_told(program, command, batch):
+def run_executable_told(program, command, batch, dtype=None):
     """What run_executable() returns, and what the executable says on stderr."""
     n = len(batch) if program.free_batch else program.input.shape[0]
     out_bytes = program.output.bytes * (n if program.free_batch else 1)
-    given = np.ascontiguousarray(batch, program.input.dtype).tobytes()
+    given = np.ascontiguousarray(batch, dtype or program.input.dtype).tobytes()
     done = subprocess.run(
         [*command, str(n), str(len(given)), str(out_bytes)], input=given, capture_output=True, check=False
     )
@@ -99,11 +100,15 @@ def program_of(model, target="generic", name="net"):
     return lower(prepared(network_from_onnx(clean_graph(model), name)), target_from_name(target))
 
 
-def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net", isa=None):
-    """Generate, compile with all warnings as errors, and return what runs it; `isa`: the flags of another variant."""
+def build(folder, model, target="generic", cc="gcc", flags=("-O1",), name="net", isa=None, preprocessing=None):
+    """Generate, compile with all warnings as errors, and return what runs it.
+
+    `isa`: the flags of another variant. `preprocessing`: that of infer_u8, which -DPIXELS among the flags calls.
+    """
     chosen = target_from_name(target)
     program = program_of(model, target, name)
-    for file, content in sources(program, chosen, Heading("0" * 64, "edgeline", "a test")).items():
+    pixels = pixels_for(program, preprocessing)
+    for file, content in sources(program, chosen, Heading("0" * 64, "edgeline", "a test"), pixels).items():
         (folder / file).write_bytes(content)
     executable = folder / f"{name}-{cc}"
     definitions = [f'-DHEADER="{name}.h"', f"-DNAME(function)={name}_##function"]

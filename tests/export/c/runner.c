@@ -2,6 +2,8 @@
  *
  *     -DHEADER='"net.h"' -DNAME(function)=net_##function; arguments: n, bytes in, bytes out
  *
+ * With -DPIXELS the numbers are pixels, for infer_u8.
+ *
  * With -DEDGELINE_THREADS it makes three calls, from two threads of its own, which share a pool of three. With
  * -DEDGELINE_PROFILE it writes a line for each layer to stderr: seconds, kernel, nodes. */
 #include <stdio.h>
@@ -9,6 +11,14 @@
 #include <string.h>
 
 #include HEADER
+
+#ifdef PIXELS
+#define ARENA_BYTES NAME(u8_arena_bytes)
+#define INFER NAME(infer_u8)
+#else
+#define ARENA_BYTES NAME(arena_bytes)
+#define INFER NAME(infer)
+#endif
 
 #ifdef EDGELINE_THREADS
 #include <pthread.h>
@@ -53,7 +63,7 @@ int main(int argc, char **argv)
 {
     if (argc != 4) return 100;
     const size_t n = (size_t)atol(argv[1]), in_bytes = (size_t)atol(argv[2]), out_bytes = (size_t)atol(argv[3]);
-    const size_t arena_bytes = NAME(arena_bytes)(n);
+    const size_t arena_bytes = ARENA_BYTES(n);
     void *in = malloc(in_bytes), *out = malloc(out_bytes), *whole = malloc(arena_bytes + EDGELINE_ARENA_ALIGNMENT);
     if (in == NULL || out == NULL || whole == NULL) return 101;
     memset(whole, 0xA5, arena_bytes + EDGELINE_ARENA_ALIGNMENT); /* what a caller's memory holds is nobody's zeros */
@@ -70,7 +80,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%.9f|%s|%s\n", seconds[i], NAME(layer_kernel)(i), NAME(layer_nodes)(i));
     free(seconds);
 #else
-    const int code = NAME(infer)(in, out, n, arena, arena_bytes);
+    const int code = INFER(in, out, n, arena, arena_bytes);
 #endif
     if (code == EDGELINE_OK && fwrite(out, 1, out_bytes, stdout) != out_bytes) return 103;
     free(in), free(out), free(whole);

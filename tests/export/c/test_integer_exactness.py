@@ -21,6 +21,10 @@ ISAS = {
     "v3": ("x86-64-v3", ("-march=x86-64-v3",), "x86-64-v3"),
     "v4": ("x86-64-v4", ("-march=x86-64-v4",), "x86-64-v4"),
     "vnni": ("x86-64-v4", TARGETS["x86-64-v4"].variants[-1].flags, "x86-64-v4"),
+    # The microcontrollers' kernels, as C99 makes them; test_cortex_m.py has them with their own instructions.
+    "pairs": ("cortex-m4", (), "generic"),
+    "pairs, fixed point": ("cortex-m0plus", ("-DEDGELINE_FIXED_POINT",), "generic"),
+    "vectors": ("cortex-m55", (), "generic"),
 }
 
 
@@ -154,7 +158,8 @@ def kinds():
 
 
 FAST = [("generic", "gcc", "-O0"), ("sse2", "clang", "-O1"), ("v3", "gcc", "-O3"), ("v4", "clang", "-O3"),
-        ("vnni", "gcc", "-O3"), ("vnni", "clang", "-O0")]  # fmt: skip
+        ("vnni", "gcc", "-O3"), ("vnni", "clang", "-O0"), ("pairs", "gcc", "-O1"),
+        ("vectors", "gcc", "-O1")]  # fmt: skip
 ALL = [(isa, cc, level) for isa in ISAS for cc in ("gcc", "clang") for level in ("-O0", "-O3")]
 SLOW = [pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in FAST]
 
@@ -181,7 +186,9 @@ def sanitizes(cc):
 
 
 @pytest.mark.parametrize("cc", ["gcc", pytest.param("clang", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("isa", ["generic", pytest.param("v3", marks=pytest.mark.slow), "vnni"])
+@pytest.mark.parametrize(
+    "isa", ["generic", "pairs, fixed point", "vectors", pytest.param("v3", marks=pytest.mark.slow), "vnni"]
+)
 def test_sanitizers_find_nothing(tmp_path, kinds, isa, cc):
     target, flags, cpu = ISAS[isa]
     if not runs_here(cpu):

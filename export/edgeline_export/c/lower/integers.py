@@ -28,7 +28,7 @@ def lower_qlinear_conv(operation: Operation, lowering: Lowering) -> list[Step]:
     a, block = operation.attributes, lowering.target.dot_block
     before, source, x = padded(operation, lowering)
     weight, factor, bias = (lowering.constant(name) for name in operation.inputs[1:4])
-    weight, groups = _dense_groups(weight, a["group"], block)
+    weight, groups = dense_groups(weight, a["group"], block)
     channels, in_channels, kernel_rows, kernel_columns = weight.shape[1:]
     taps, run = (kernel_columns, in_channels), x.strides[3] * a["dilations"][1]
     if groups == 1 and run == in_channels:
@@ -38,7 +38,7 @@ def lower_qlinear_conv(operation: Operation, lowering: Lowering) -> list[Step]:
     packed = filled(filled(packed, 4 * fours, 4), blocked(channels, block), 1)
     packed = packed.reshape(groups, -1, block, kernel_rows, runs, fours, 4).transpose(0, 1, 3, 4, 5, 2, 6)
     _, _, rows, columns = lowering.tensor(operation.output).shape
-    result, y, behind = _written(operation, lowering)
+    result, y, behind = written(operation, lowering)
     made = replace(lowering.tensor(operation.output), name=result)
     finish = finish_members(operation, lowering)
     window = finish["pool_rows"] * finish["pool_columns"]
@@ -224,7 +224,7 @@ def reads_the_callers(lowering: Lowering, name: str) -> bool:
     return name == lowering.network.input
 
 
-def _written(operation: Operation, lowering: Lowering) -> tuple[str, Layout, list[Step]]:
+def written(operation: Operation, lowering: Lowering) -> tuple[str, Layout, list[Step]]:
     """Return where the layer writes, channels last, and the step that brings that into the output's own layout."""
     y, tensor = lowering.layout(operation.output), lowering.tensor(operation.output)
     if y.strides[1] == 1 or y.shape[1] == 1:
@@ -234,7 +234,7 @@ def _written(operation: Operation, lowering: Lowering) -> tuple[str, Layout, lis
     return name, last, [move_step(title, name, last, operation.output, y, dtype=tensor.dtype)]
 
 
-def _dense_groups(weight: npt.NDArray[Any], group: int, block: int) -> tuple[npt.NDArray[Any], int]:
+def dense_groups(weight: npt.NDArray[Any], group: int, block: int) -> tuple[npt.NDArray[Any], int]:
     """Return weights [groups, out, in, rows, columns] of fewer groups: those that share a block of channels are one.
 
     Weights between channels of different groups are 0; a lane that is idle otherwise costs no more.

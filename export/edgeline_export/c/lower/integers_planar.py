@@ -17,6 +17,7 @@ from edgeline_export.c.lower.integers import (
     table_argument,
     table_parameters,
 )
+from edgeline_export.c.lower.integers_taps import lower_conv_in_taps, takes_taps
 from edgeline_export.c.lower.titles import title_of
 from edgeline_export.c.program import Parameter, Step, Struct
 
@@ -25,7 +26,9 @@ _CHANNELS = 8  # EDGELINE_PLANAR_BYTES of kernels/conv2d_planar_u8.c
 
 
 def lower_integer_conv(operation: Operation, lowering: Lowering) -> list[Step]:
-    """Return the steps of a QLinearConv, with channels or with pixels in the lanes."""
+    """Return the steps of a QLinearConv, with channels or with pixels in the lanes, or for a microcontroller."""
+    if takes_taps(operation, lowering):
+        return lower_conv_in_taps(operation, lowering)
     if _runs_planar(operation, lowering):
         return _planar(operation, lowering)
     return lower_qlinear_conv(operation, lowering)

@@ -8,9 +8,11 @@ import numpy as np
 
 from edgeline_export.c.arena import Life, place_beside, plan_arena
 from edgeline_export.c.lower.context import Lowering
-from edgeline_export.c.program import Buffer, Program, Step
+from edgeline_export.c.program import Buffer, Program, QuantisedInput, Step
 
-_READ_BEYOND = 128  # bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels
+# Bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels; the same without vectors of
+# more than 16 bytes.
+_READ_BEYOND, _READ_BEYOND_ON_BOARDS = 128, 16
 _SCRATCH = "\0scratch of step "  # no ONNX tensor is called so
 
 
@@ -26,11 +28,13 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         for name in roots
     }
     sizes = {name: layout.size * np.dtype(tensor.dtype).itemsize for name, (tensor, layout) in placed.items()}
-    beyond = {name: _READ_BEYOND for name, (tensor, _) in placed.items() if tensor.dtype == "uint8"}
+    most = _READ_BEYOND_ON_BOARDS if target.board else _READ_BEYOND
+    beyond = {name: most for name, (tensor, _) in placed.items() if tensor.dtype == "uint8"}
     lives, per_row = _lives(steps, roots, sizes, beyond, first_row_step, rows, _ends(lowering, roots))
     offsets, total = plan_arena(lives)
     own_input = _life_of_input(lowering, steps, roots, first_row_step, rows)
-    pixel_offset, pixel_total = place_beside(own_input, lives, offsets)
+    quantised = _quantised_input(lowering, steps, first_row_step)
+    pixel_offset, pixel_total = (0, total) if quantised else place_beside(own_input, lives, offsets)
     buffers = {}
     for name, root in roots.items():
         place = _ends(lowering, roots).get(root, "arena")
@@ -55,7 +59,24 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         pixel_offset=pixel_offset,
         pixel_arena_bytes=max(pixel_total, 1),
         pixel_rows=own_input.bytes > sizes[network.input],
+        quantised_input=quantised,
     )
+
+
+def _quantised_input(lowering: Lowering, steps: Sequence[Step], first_row_step: int) -> QuantisedInput | None:
+    """Return the tensor that the first step quantises the input to; None where anything else reads the input.
+
+    Images then become that tensor by a table, and no float is computed.
+    """
+    network = lowering.network
+    readers = network.readers(network.input)
+    if len(readers) != 1 or readers[0].operator != "QuantizeLinear" or first_row_step == 0:
+        return None
+    name, a = readers[0].output, readers[0].attributes
+    if not steps or steps[0].writes != name or name == network.output:
+        return None
+    tensor = lowering.tensor(name)
+    return QuantisedInput(name, float(a["scale"]), int(a["zero_point"]), tensor.dtype, lowering.layout(name))
 
 
 def _life_of_input(

@@ -10,7 +10,6 @@ from edgeline_export.c.lower.axes import lower_argmax, lower_reduce, lower_softm
 from edgeline_export.c.lower.context import Lowering
 from edgeline_export.c.lower.convolution import lower_conv
 from edgeline_export.c.lower.elementwise import lower_affine, lower_binary, lower_unary
-from edgeline_export.c.lower.integers import lower_qlinear_matmul
 from edgeline_export.c.lower.integers_elements import (
     lower_dequantize,
     lower_integer_concat,
@@ -22,6 +21,7 @@ from edgeline_export.c.lower.integers_elements import (
 )
 from edgeline_export.c.lower.integers_planar import lower_integer_conv
 from edgeline_export.c.lower.integers_pooling import lower_integer_pool
+from edgeline_export.c.lower.integers_taps import lower_integer_matmul
 from edgeline_export.c.lower.matrix import lower_matrix
 from edgeline_export.c.lower.moving import lower_concat, lower_pad, lower_reshape, lower_slice, lower_transpose
 from edgeline_export.c.lower.pooling import lower_pool
@@ -60,7 +60,7 @@ INTEGER_LOWERINGS: dict[str, Lower] = {
     "QLinearConcat": lower_integer_concat,
     "QLinearConv": lower_integer_conv,
     "QLinearGlobalAveragePool": lower_integer_pool,
-    "QLinearMatMul": lower_qlinear_matmul,
+    "QLinearMatMul": lower_integer_matmul,
     "QLinearMul": lower_pair,
     "QuantizeLinear": lower_quantize,
     "Reshape": lower_integer_reshape,

@@ -24,13 +24,12 @@ static void lenet_sample(const edgeline_run *run)
     EDGELINE_PROFILE_STEP(4)
 }
 
-static void lenet_blocks(const float *input, const uint8_t *pixels, float *output, size_t n, void *arena,
+static void lenet_blocks(const float *input, float *output, size_t n, void *arena,
                          struct edgeline_threads *pool, double *seconds)
 {
     for (size_t done = 0; done < n; done += 1) {
         edgeline_run run = {
-            .input = pixels != NULL ? (const unsigned char *)arena + 8896
-                                    : (const unsigned char *)input + done * 3136,
+            .input = (const unsigned char *)input + done * 3136,
             .output = (unsigned char *)output + done * 40,
             .arena = (unsigned char *)arena,
             .rows = n - done < 1 ? n - done : 1,
@@ -38,22 +37,7 @@ static void lenet_blocks(const float *input, const uint8_t *pixels, float *outpu
             .seconds = seconds,
         };
         for (run.row = 0; run.row < run.rows; run.row++) {
-            if (pixels == NULL) {
-                run.sample = run.input + run.row * 3136;
-            } else {
-                static const edgeline_pixels image = {
-                    .images = 1,
-                    .channels = 1,
-                    .rows = 28,
-                    .columns = 28,
-                    .pad_rows = 0,
-                    .pad_columns = 0,
-                };
-                float *sample = (float *)(run.arena + 8896);
-                const uint8_t *from = pixels + (done + run.row) * 784;
-                edgeline_pixels_f32(&image, from, lenet_pixels, sample);
-                run.sample = (const unsigned char *)sample;
-            }
+            run.sample = run.input + run.row * 3136;
             lenet_sample(&run);
         }
     }
@@ -65,8 +49,38 @@ int lenet_infer(const float *input, float *output, size_t n, void *arena, size_t
     if (n == 0) return EDGELINE_EBATCH;
     if ((uintptr_t)arena % EDGELINE_ARENA_ALIGNMENT != 0) return EDGELINE_EALIGNMENT;
     if (arena_bytes < lenet_arena_bytes(n)) return EDGELINE_EARENA;
-    lenet_blocks(input, NULL, output, n, arena, NULL, NULL);
+    lenet_blocks(input, output, n, arena, NULL, NULL);
     return EDGELINE_OK;
+}
+
+static void lenet_u8_blocks(const uint8_t *pixels, float *output, size_t n, void *arena,
+                            struct edgeline_threads *pool, double *seconds)
+{
+    for (size_t done = 0; done < n; done += 1) {
+        edgeline_run run = {
+            .input = (const unsigned char *)arena + 8896,
+            .output = (unsigned char *)output + done * 40,
+            .arena = (unsigned char *)arena,
+            .rows = n - done < 1 ? n - done : 1,
+            .pool = pool,
+            .seconds = seconds,
+        };
+        for (run.row = 0; run.row < run.rows; run.row++) {
+            static const edgeline_pixels image = {
+                .images = 1,
+                .channels = 1,
+                .rows = 28,
+                .columns = 28,
+                .pad_rows = 0,
+                .pad_columns = 0,
+            };
+            const uint8_t *from = pixels + (done + run.row) * 784;
+            float *sample = (float *)(run.arena + 8896);
+            edgeline_pixels_f32(&image, from, lenet_pixels, sample);
+            run.sample = (const unsigned char *)sample;
+            lenet_sample(&run);
+        }
+    }
 }
 
 size_t lenet_u8_arena_bytes(size_t n)
@@ -81,7 +95,7 @@ int lenet_infer_u8(const uint8_t *pixels, float *output, size_t n, void *arena, 
     if (n == 0) return EDGELINE_EBATCH;
     if ((uintptr_t)arena % EDGELINE_ARENA_ALIGNMENT != 0) return EDGELINE_EALIGNMENT;
     if (arena_bytes < lenet_u8_arena_bytes(n)) return EDGELINE_EARENA;
-    lenet_blocks(NULL, pixels, output, n, arena, NULL, NULL);
+    lenet_u8_blocks(pixels, output, n, arena, NULL, NULL);
     return EDGELINE_OK;
 }
 
@@ -93,7 +107,7 @@ int lenet_infer_profile(const float *input, float *output, size_t n, void *arena
     if (n == 0) return EDGELINE_EBATCH;
     if ((uintptr_t)arena % EDGELINE_ARENA_ALIGNMENT != 0) return EDGELINE_EALIGNMENT;
     if (arena_bytes < lenet_arena_bytes(n)) return EDGELINE_EARENA;
-    lenet_blocks(input, NULL, output, n, arena, pool, seconds);
+    lenet_blocks(input, output, n, arena, pool, seconds);
     return EDGELINE_OK;
 }
 

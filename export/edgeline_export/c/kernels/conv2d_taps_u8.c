@@ -1,0 +1,98 @@
+/* QLinearConv for microcontrollers, with the table and the pooling behind it: one function for all layers of a network.
+ *
+ * Two pixels at a time: those of a pooling's window, or neighbours of a row. Their taps are gathered once and multiplied
+ * by all channels. When a window is complete its sums are brought onto the grid and pooled.
+ *
+ * x  [height, width, channels] by the strides, at the first tap of the first pixel; its padding is in memory
+ * w  [groups][(channels + 1) / 2] tiles of `size` weights, as taps_u8s8.c has them; f, b [groups][channels]
+ * y  [rows, columns, channels] by `out_row` and `out_column`, channels beside each other; bytes, or the sums as floats
+ * scratch: `sums` int32 of the window's pixels, [pixels][channels, even], and behind them the taps of two pixels
+ *
+ * needs: finish_u8 rounded_u8 taps_u8s8 */
+
+typedef struct {
+    int channels, rows, columns; /* of a group's output, behind the pooling */
+    int groups;
+    ptrdiff_t in_group;
+    edgeline_taps taps;
+    int size, sums; /* of a tile's weights; of the scratch, in int32 */
+    ptrdiff_t in_row, in_column; /* from one pixel's window to the next one's, in the convolution before the pooling */
+    ptrdiff_t out_row, out_column;
+    int floats;
+    edgeline_finish finish;
+} edgeline_conv2d_taps_layer;
+
+/* The window's sums become numbers: `count` pixels one number for each channel, `sums` [count][stride]. */
+EDGELINE_INLINE void edgeline_conv2d_taps_finish(const edgeline_conv2d_taps_layer *layer, const int32_t *sums,
+                                                 int count, int stride, const float *f, const int32_t *b,
+                                                 const uint8_t *table, uint8_t *y)
+{
+    const edgeline_grid grid = layer->finish.grid;
+    const int average = layer->finish.pool == EDGELINE_POOL_AVERAGE;
+    for (int c = 0; c < layer->channels; c++) {
+        const int32_t *sum = sums + c;
+        int32_t n = *sum;
+        if (!average) {
+            for (int p = 1; p < count; p++) {
+                sum += stride;
+                n = *sum > n ? *sum : n;
+            }
+            n = edgeline_rounded(n + b[c], f[c], &grid);
+            if (table != NULL) n = table[n];
+        } else {
+            int32_t total = -count * layer->finish.inner_zero;
+            for (int p = 0; p < count; p++, sum += stride) {
+                n = edgeline_rounded(*sum + b[c], f[c], &grid);
+                total += table != NULL ? table[n] : n;
+            }
+            n = edgeline_rounded(total, layer->finish.pool_factor, &layer->finish.pool_grid);
+        }
+        y[c] = (uint8_t)n;
+    }
+}
+
+static EDGELINE_SHARED void edgeline_conv2d_taps_u8(const edgeline_conv2d_taps_layer *layer, const uint8_t *x,
+                                                    const edgeline_weight *w, const float *f, const int32_t *b,
+                                                    const uint8_t *table, void *y, void *scratch)
+{
+    const edgeline_finish *finish = &layer->finish;
+    const int window = finish->pool_rows * finish->pool_columns, across = window > 1 ? finish->pool_columns : 2;
+    const int stride = (layer->channels + 1) & ~1, step = window > 1 ? 1 : 2;
+    int32_t *sums = (int32_t *)scratch;
+    edgeline_tap *buffer = (edgeline_tap *)(void *)(sums + layer->sums);
+    for (int group = 0; group < layer->groups; group++, x += layer->in_group) {
+        for (int row = 0; row < layer->rows; row++)
+            for (int column = 0; column < layer->columns; column += step) {
+                const uint8_t *from =
+                    x + row * finish->pool_rows * layer->in_row + column * finish->pool_columns * layer->in_column;
+                ptrdiff_t to = row * layer->out_row + column * layer->out_column + group * layer->channels;
+                /* Neighbours without pooling are computed like a window of two, or of one at the end of a row. */
+                const int pixels = window > 1 ? window : layer->columns - column < 2 ? 1 : 2;
+                int place = 0;
+                int32_t *sum = sums;
+                for (int p = 0; p < pixels; p += 2, sum += 2 * stride) {
+                    const uint8_t *pair[2];
+                    for (int k = 0; k < 2; k++) {
+                        pair[k] = from;
+                        from += layer->in_column;
+                        if (++place == across) place = 0, from += layer->in_row - across * layer->in_column;
+                    }
+                    edgeline_gather(&layer->taps, pair[0], p + 1 < pixels ? pair[1] - pair[0] : 0, buffer);
+                    const edgeline_weight *weights = w;
+                    for (int c = 0; c < stride; c += 2, weights += layer->size)
+                        edgeline_tile_2x2(buffer, weights, layer->taps.steps, sum + c, sum + stride + c);
+                }
+                for (int p = 0; p < pixels; p += window, to += layer->out_column) {
+                    const int32_t *made = sums + p * stride;
+                    if (!layer->floats)
+                        edgeline_conv2d_taps_finish(layer, made, window, stride, f, b, table, (uint8_t *)y + to);
+                    else
+                        for (int c = 0; c < layer->channels; c++)
+                            ((float *)y)[to + c] = edgeline_settled((float)(made[c] + b[c]) * f[c]);
+                }
+            }
+        w += stride / 2 * layer->size;
+        f += layer->channels;
+        b += layer->channels;
+    }
+}

@@ -1,0 +1,19 @@
+/* Runs a library on a board: numbers from the file `in` to the file `out`, both the host's, through semihosting.
+ *
+ *     -DHEADER='"net.h"' -DNAME(function)=net_##function -DSAMPLES=.. -DIN_BYTES=.. -DOUT_BYTES=.. -DBYTES=NET_ARENA_BYTES */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include HEADER
+
+static _Alignas(EDGELINE_ARENA_ALIGNMENT) unsigned char arena[BYTES], input[IN_BYTES], output[OUT_BYTES];
+
+int main(void)
+{
+    const int in = open("in", O_RDONLY), out = open("out", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (in < 0 || out < 0 || read(in, input, IN_BYTES) != IN_BYTES) return 101;
+    for (size_t i = 0; i < sizeof arena; i++) arena[i] = 0xA5; /* what a caller's memory holds is nobody's zeros */
+    const int code = NAME(infer)((const void *)input, (void *)output, SAMPLES, arena, sizeof arena);
+    if (code == EDGELINE_OK && write(out, output, OUT_BYTES) != OUT_BYTES) return 102;
+    return close(out) != 0 ? 103 : code;
+}
