@@ -54,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     """POST /classify takes a .pgm and gives a class; GET /health gives the self-test's result."""
 
     server: Server
+    default_request_version = "HTTP/1.1"  # what is no HTTP gets an answer with a head, too
     protocol_version = "HTTP/1.1"  # for clients that ask before they send a body (Expect: 100-continue)
 
     def setup(self) -> None:

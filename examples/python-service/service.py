@@ -179,6 +179,7 @@ class Supervisor:
 
     def _end(self, code: int) -> None:
         if not self._stopping:
+            note(f"ending: requests in flight have {self._settings.grace_s:g} s")
             self._stopping, self._exit_code = True, code
             self._listener.close()
             for worker in self._workers:
