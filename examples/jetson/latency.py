@@ -1,6 +1,6 @@
 """The time of one inference at a time, with the runtime alone: `python latency.py ARTEFACT`.
 
-A first figure, on a device that benchmark-model (PyTorch, Python 3.11) is too large for. It neither pins nor interleaves,
+A first figure, on a device that benchmark-model (PyTorch, Python 3.11) is too large for. It does not pin or interleave,
 and a clock that changes goes into the figures.
 """
 

@@ -1,4 +1,4 @@
-"""examples/jetson, as far as a machine that is no Jetson can tell: what it refuses, and the part that is not about TensorRT."""
+"""examples/jetson, as far as a machine that is no Jetson can tell: what it refuses, and what is not about TensorRT."""
 
 import platform
 import subprocess

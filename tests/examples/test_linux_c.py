@@ -1,5 +1,6 @@
 """examples/linux-c: a CMake project of somebody's, built against a real artefact, and what it says of images."""
 
+import re
 import shutil
 import subprocess
 
@@ -208,15 +209,13 @@ def test_it_cross_compiles(weights_folder, command, tmp_path, classes, triplet, 
     code, _, err = command(edgeline_export.cli.main, *argv)
     assert code == 0, err
     toolchain = tmp_path / "toolchain.cmake"
-    root = f"/usr/{triplet}"
-    toolchain.write_text(
-        f"set(CMAKE_SYSTEM_NAME Linux)\nset(CMAKE_SYSTEM_PROCESSOR {processor})\n"
-        f"set(CMAKE_C_COMPILER {triplet}-gcc)\nset(CMAKE_CROSSCOMPILING_EMULATOR {emulator};-L;{root})\n"
-    )
+    (text,) = re.findall(r"^```cmake\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.M | re.S)
+    text = text.replace("aarch64-linux-gnu", triplet).replace("qemu-aarch64", emulator)
+    toolchain.write_text(text.replace("PROCESSOR aarch64", f"PROCESSOR {processor}"))
     build = tmp_path / "build"
     done = cmake(tmp_path / "lenet-mnist-10k.fp32.c@generic", build, f"-DCMAKE_TOOLCHAIN_FILE={toolchain}")
     assert done.returncode == 0, done.stdout + done.stderr
-    argv = [emulator, "-L", root, build / "classify", *DIGITS]
+    argv = [emulator, "-L", f"/usr/{triplet}", build / "classify", *DIGITS]
     found = subprocess.run(argv, capture_output=True, text=True)
     assert found.stdout.splitlines() == [f"{path}: {classes[path]}" for path in DIGITS], found.stderr
     assert subprocess.run(["ctest", "--test-dir", build], capture_output=True).returncode == 0
