@@ -52,6 +52,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(PACKAGES)
 	$(BIN)/mypy --strict --python-version 3.10 runtime/edgeline
+	$(BIN)/mypy --strict --python-version 3.10 examples/python-service examples/jetson
 	$(BIN)/lint-imports
 	$(BIN)/python tests/checks/line_cap.py
 	$(BIN)/python tests/checks/readme_examples.py

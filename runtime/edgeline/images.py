@@ -38,8 +38,9 @@ def array_from_file(path: Path, grey: bool = True) -> npt.NDArray[Any]:
         if isinstance(content, dict):
             raise InputError(f"{path} is an .npz archive under another name")
         return content
-    pixels = _pixels_from_pgm(path) if path.suffix.lower() == ".pgm" else _pixels_from_png(path, grey)
-    return pixels[np.newaxis]
+    if path.suffix.lower() == ".pgm":
+        return pixels_from_pgm(path.read_bytes(), str(path))[np.newaxis]
+    return _pixels_from_png(path, grey)[np.newaxis]
 
 
 def arrays_from_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -52,25 +53,18 @@ def arrays_from_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     return content
 
 
-def _load(path: Path, what: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
-    """np.load without pickles. Its errors are of many kinds, by where the damage is; all mean the same to a person."""
-    try:
-        with path.open("rb") as stream:
-            content = np.load(stream, allow_pickle=False)
-            return {name: content[name] for name in content} if hasattr(content, "files") else np.asarray(content)
-    except (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error):
-        raise InputError(f"{path} is no {what}: damaged, or of another kind") from None
+def pixels_from_pgm(content: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a PGM image, P2 or P5, as uint8 [H, W]; `name` is what errors call it.
 
-
-def _pixels_from_pgm(path: Path) -> npt.NDArray[np.uint8]:
-    content = path.read_bytes()
+    Raises InputError when it is damaged, or no PGM image.
+    """
     header = _PGM_HEADER.match(content)
     if header is None:
-        raise InputError(f"{path} is no PGM image (no P2 or P5 header)")
+        raise InputError(f"{name} is no PGM image (no P2 or P5 header)")
     magic = header.group(1)
     width, height, maximum = (int(header.group(i)) for i in (2, 3, 4))
     if not (0 < maximum < 65536 and width > 0 and height > 0):
-        raise InputError(f"{path} is no PGM image: {width} x {height}, maximum {maximum}")
+        raise InputError(f"{name} is no PGM image: {width} x {height}, maximum {maximum}")
     body = content[header.end() :]
     try:
         if magic == b"P2":
@@ -79,10 +73,20 @@ def _pixels_from_pgm(path: Path) -> npt.NDArray[np.uint8]:
             values = np.frombuffer(body, np.uint8 if maximum < 256 else np.dtype(">u2"))
         values = values[: width * height].reshape(height, width)
     except (ValueError, OverflowError):
-        raise InputError(f"{path} is truncated or damaged: it has no {width} x {height} pixels") from None
+        raise InputError(f"{name} is truncated or damaged: it has no {width} x {height} pixels") from None
     if values.max() > maximum or values.min() < 0:
-        raise InputError(f"{path} is damaged: a pixel is not between 0 and the maximum {maximum} of its header")
+        raise InputError(f"{name} is damaged: a pixel is not between 0 and the maximum {maximum} of its header")
     return np.asarray(np.rint(values * (255 / maximum)), np.uint8)
+
+
+def _load(path: Path, what: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    """np.load without pickles. Its errors are of many kinds, by where the damage is; all mean the same to a person."""
+    try:
+        with path.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            return {name: content[name] for name in content} if hasattr(content, "files") else np.asarray(content)
+    except (ValueError, TypeError, EOFError, OSError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error):
+        raise InputError(f"{path} is no {what}: damaged, or of another kind") from None
 
 
 def _pixels_from_png(path: Path, grey: bool) -> npt.NDArray[np.uint8]:

@@ -58,7 +58,8 @@ def compile_network(
         note(text)
     name = identifier(subject.name)
     pixels = pixels_for(program, subject.preprocessing)
-    heading = Heading(hashlib.sha256(graph).hexdigest(), f"edgeline {__version__}", request.precision)
+    generator = f"edgeline {__version__}"
+    heading = Heading(hashlib.sha256(graph).hexdigest(), generator, request.precision, subject.labels)
     written = sources(program, target, heading, pixels)
     machine = None if compiler is None else _machine(compiler, target, request)
     library = None

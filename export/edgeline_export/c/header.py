@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeline_export.c.entry import has_threads
 from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.pixels import NO_PIXELS, Pixels
 from edgeline_export.c.program import Program
-from edgeline_export.c.text import comment, identifier
+from edgeline_export.c.text import comment, identifier, string_literal
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What the files say of where they come from."""
+    """What the files say of where they come from, and the names of the classes where there are any."""
 
     graph_sha256: str
     generator: str
     settings: str
+    labels: tuple[str, ...] | None = None
 
 
 def emit_header(program: Program, heading: Heading, pixels: Pixels | str = NO_PIXELS) -> str:
@@ -53,6 +56,10 @@ extern "C" {{
 #define EDGELINE_API /* what a build of a shared library needs to export a function */
 #endif
 
+/* Numbers of one sample. */
+#define {upper}_INPUTS {math.prod(program.input.shape[1:])}
+#define {upper}_OUTPUTS {math.prod(program.output.shape[1:])}
+{_labels_text(heading.labels, program, name)}
 /* The bytes of working memory that {name}_infer needs for n samples; the macro is for an array of yours. */
 #define {upper}_ARENA_BYTES {max(program.arena_bytes, 1)}
 EDGELINE_API size_t {name}_arena_bytes(size_t n);
@@ -76,12 +83,31 @@ EDGELINE_API const char *{name}_isa(void);
 """
 
 
+def _labels_text(labels: Sequence[str] | None, program: Program, name: str) -> str:
+    if labels is None or len(labels) != math.prod(program.output.shape[1:]):
+        return ""
+    upper, lines = name.upper(), [""]
+    for text in (f"{string_literal(label)}," for label in labels):
+        if len(lines[-1]) + len(text) > 110:
+            lines.append("")
+        lines[-1] += f" {text}"
+    body = " \\\n".join(f"   {line}" for line in lines).rstrip(",")
+    return f"""
+/* The classes: static const char *const labels[{upper}_OUTPUTS] = {upper}_LABELS; */
+#define {upper}_LABELS {{ \\
+{body} }}
+"""
+
+
 def _pixels_text(program: Program, pixels: Pixels | str, name: str) -> str:
     if not isinstance(pixels, Pixels):
         return f"/* There is no {name}_infer_u8: {comment(pixels)}. */\n"
     made = C_TYPES[program.output.dtype]
     return f"""/* The same for images: uint8_t {comment(pixels.shape_text)}, preprocessed as the manifest says:
  * {comment(pixels.what)}. */
+#define {name.upper()}_U8_HEIGHT {pixels.rows}
+#define {name.upper()}_U8_WIDTH {pixels.columns}
+#define {name.upper()}_U8_CHANNELS {pixels.channels}
 #define {name.upper()}_U8_ARENA_BYTES {max(program.pixel_arena_bytes, 1)}
 EDGELINE_API size_t {name}_u8_arena_bytes(size_t n);
 EDGELINE_API int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n, void *arena, size_t arena_bytes);

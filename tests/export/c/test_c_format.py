@@ -89,6 +89,10 @@ def test_the_header_serves_the_exact_sizes(exported_c):
     record = open_artefact(exported_c).manifest.compilation
     assert f"#define LENET_ARENA_BYTES {record['arena_bytes']}\n" in header
     assert f"#define LENET_U8_ARENA_BYTES {record['u8_arena_bytes']}\n" in header
+    # LeNet of MNIST: 28 x 28 pixels, ten digits.
+    for line in ("INPUTS 784", "OUTPUTS 10", "U8_HEIGHT 28", "U8_WIDTH 28", "U8_CHANNELS 1"):
+        assert f"#define LENET_{line}\n" in header
+    assert '#define LENET_LABELS { \\\n    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9" }\n' in header
     assert (
         "uint8_t [n, 28, 28], preprocessed as the manifest says:\n * (pixel * 0.0039215686 - 0.1313) / 0.3089" in header
     )

@@ -24,6 +24,10 @@ extern "C" {
 #define EDGELINE_API /* what a build of a shared library needs to export a function */
 #endif
 
+/* Numbers of one sample. */
+#define LENET_INPUTS 784
+#define LENET_OUTPUTS 10
+
 /* The bytes of working memory that lenet_infer needs for n samples; the macro is for an array of yours. */
 #define LENET_ARENA_BYTES 8896
 EDGELINE_API size_t lenet_arena_bytes(size_t n);
@@ -36,6 +40,9 @@ EDGELINE_API int lenet_infer(const float *input, float *output, size_t n, void *
 
 /* The same for images: uint8_t [n, 28, 28], preprocessed as the manifest says:
  * (pixel * 0.0039215686 - 0.1313) / 0.3089 for each channel. */
+#define LENET_U8_HEIGHT 28
+#define LENET_U8_WIDTH 28
+#define LENET_U8_CHANNELS 1
 #define LENET_U8_ARENA_BYTES 12032
 EDGELINE_API size_t lenet_u8_arena_bytes(size_t n);
 EDGELINE_API int lenet_infer_u8(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
