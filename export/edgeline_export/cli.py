@@ -15,6 +15,7 @@ from edgeline import interrupts
 from edgeline.artefact import GRAPH_FILE, Artefact
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
+from edgeline.info_text import lines_of_board, print_lines
 from edgeline.manifest import FILE_NAME, BatchRange
 from edgeline_export.c.budgets import size
 from edgeline_export.c.targets import TARGETS, target_from_name
@@ -296,6 +297,7 @@ def _print_artefact(artefact: Artefact) -> None:
         )
     figure += _precision_text(artefact)
     print(f"{artefact.folder}: {figure}, largest difference {check['max_abs_diff']:.2g}")
+    print_lines(lines_of_board(artefact.manifest))
 
 
 def _precision_text(artefact: Artefact) -> str:

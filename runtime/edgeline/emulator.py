@@ -30,7 +30,9 @@ _HANDLER = 5  # instructions of the interrupt that counts the wraps of SysTick
 _COUNTER = 1 << 24
 
 _FIGURE = re.compile(r"^([a-z ]+): (\d+)$", re.MULTILINE)
-_DIFFERS = re.compile(r"^differs: input (\d+) output (\d+) found 0x([0-9a-f]{8}) expected 0x([0-9a-f]{8})$", re.MULTILINE)
+_DIFFERS = re.compile(
+    r"^differs: input (\d+) output (\d+) found 0x([0-9a-f]{8}) expected 0x([0-9a-f]{8})$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,9 @@ def compile_for_board(
     arena = made.program.pixel_arena_bytes if isinstance(made.pixels, Pixels) else made.program.arena_bytes
     weights = Part("weights", int(made.record["weights_bytes"]))
     who = f"{subject.name} in {request.precision}"
-    check(f"{who} needs at least", budgets, (weights,), (Part("the arena", arena),), request.precision)
+    guesses = Part("code, by a guess", _GUESSED_CODE), Part("stack, by a guess", STACK_BYTES)
+    if weights.bytes > budgets.flash or arena > budgets.ram:
+        check(who, budgets, board, (weights, guesses[0]), (Part("arena", arena), guesses[1]), request.precision)
     selftest = _selftest(made, subject, request, arena)
     files = fixed_files(made.name, target, board)
     record = {**made.record, "board": _board_record(board, budgets)}
@@ -172,16 +174,16 @@ def _image(
     weights = int(made.record["weights_bytes"])
     flash = (
         Part("weights", weights),
-        Part("the network's code", alone.code),
-        Part("its other constants", max(alone.constants - weights, 0)),
-        Part("start-up code and one input of the self-test", smallest.flash - max(alone.flash, weights)),
+        Part("code", alone.code),
+        Part("other constants", max(alone.constants - weights, 0)),
+        Part("start-up and one self-test input", smallest.flash - max(alone.flash, weights)),
     )
     ram = (
-        Part("the arena", selftest.arena_bytes),
-        Part("the stack", reserve),
-        Part("outputs and the like", smallest.data + smallest.zeros - reserve - selftest.arena_bytes),
+        Part("arena", selftest.arena_bytes),
+        Part("stack", reserve),
+        Part("output and alignment", smallest.data + smallest.zeros - reserve - selftest.arena_bytes),
     )
-    check(f"{who} needs", budgets, flash, ram, precision)
+    check(who, budgets, board, flash, ram, precision)
     spare = budgets.flash - smallest.flash
     calls = min(len(selftest.inputs), 1 + spare // selftest.bytes_per_call)
     script = linker_script(made.name, board, budgets, reserve)

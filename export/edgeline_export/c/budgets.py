@@ -61,25 +61,31 @@ def budgets_of(ram: int | None, flash: int | None, board: Board) -> Budgets:
     return Budgets(ram or board.ram.bytes, flash or board.flash.bytes)
 
 
-def check(what: str, budgets: Budgets, flash: tuple[Part, ...], ram: tuple[Part, ...], precision: str) -> None:
-    """Raise InputError where parts do not fit into their memory: needed, there, the largest, and what to type next.
-
-    `what` is "needs" or "needs at least", for figures that are not all there yet.
-    """
-    for option, there, parts in (("--flash", budgets.flash, flash), ("--ram", budgets.ram, ram)):
+def check(
+    who: str, asked: Budgets, board: Board, flash: tuple[Part, ...], ram: tuple[Part, ...], precision: str
+) -> None:
+    """Raise InputError where parts do not fit into their memory: needed, there, the largest, and what to type next."""
+    memories = (("--flash", asked.flash, board.flash.bytes, flash), ("--ram", asked.ram, board.ram.bytes, ram))
+    for option, there, most, parts in memories:
         needed = sum(part.bytes for part in parts)
-        if needed <= there:
-            continue
-        largest = max(parts, key=lambda part: part.bytes)
-        figures = ", ".join(f"{part.what} {part.bytes:,}" for part in parts if part is not largest)
-        others = f"; {figures}" if figures else ""
-        smaller = " or --precision int8" if precision == "fp32" else ""
-        raise InputError(
-            f"{what} {needed:,} bytes of {option.strip('-')} where {there:,} are to be had: "
-            f"{largest.what} {largest.bytes:,} is the largest part{others}; "
-            f"give {option} {size_text(_rounded_up(needed))}{smaller}, or a smaller network"
-        )
+        if needed > there:
+            raise InputError(
+                f"{who} {_figures(option, needed, there, parts)}; {_way_out(option, needed, most, precision)}"
+            )
 
 
-def _rounded_up(count: int) -> int:
-    return math.ceil(count / 1024) * 1024
+def _figures(option: str, needed: int, there: int, parts: tuple[Part, ...]) -> str:
+    largest = max(parts, key=lambda part: part.bytes)
+    others = "".join(f", {part.what} {part.bytes:,}" for part in parts if part is not largest)
+    return (
+        f"needs {needed:,} bytes of {option.strip('-')}, {there:,} are to be had: largest {largest.what} "
+        f"{largest.bytes:,}{others}"
+    )
+
+
+def _way_out(option: str, needed: int, most: int, precision: str) -> str:
+    enough = math.ceil(needed / 1024) * 1024
+    ways = [f"{option} {size_text(enough)}"] if enough <= most else []
+    ways += ["--precision int8"] if precision != "int8" else []
+    more = "" if enough <= most else f" (the target's board has {size_text(most)})"
+    return f"give {' or '.join([*ways, 'a smaller network'])}{more}"
