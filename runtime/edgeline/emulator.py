@@ -1,7 +1,8 @@
 """Flash images of artefacts for microcontrollers, run on boards that QEMU emulates.
 
-The image speaks over semihosting (startup.c, selftest.c of the artefact). QEMU advances time by 32 ns with each
-instruction (-icount shift=5), so that ticks of SysTick are a number of instructions: the same in each run, and no time.
+The image speaks over semihosting (startup.c, selftest.c of the artefact). QEMU advances time by 256 ns with each
+instruction (-icount shift=8): four ticks of SysTick at least, so that they tell the number of instructions exactly. It
+is the same in each run, and no time.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from edgeline.errors import ArtefactError, GateError, MissingCapabilityError, Re
 PROGRAM = "qemu-system-arm"
 PACKAGE = "qemu-system-arm"
 OPTIONS = ("-nographic", "-monitor", "none", "-serial", "none", "-semihosting-config", "enable=on,target=native")
-COUNTING = ("-icount", "shift=5,sleep=off")
-_INSTRUCTION_PS = 32_000  # 2^5 ns
+COUNTING = ("-icount", "shift=8,sleep=off")
+_INSTRUCTION_PS = 256_000  # 2^8 ns
 
 # The machines, and the picoseconds of a tick of SysTick: hw/arm/mps2.c, mps3-an547's 32 MHz, nrf51's 16 MHz.
 TICK_PS = {"microbit": 62_500, "mps2-an386": 40_000, "mps2-an500": 40_000, "mps3-an547": 31_250}

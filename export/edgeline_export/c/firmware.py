@@ -88,7 +88,7 @@ def compile_objects(name: str, files: Mapping[str, bytes], target: Target, compi
     made, graphs = {}, []
     with tempfile.TemporaryDirectory() as place:
         folder = _written(files, place)
-        for source in (f"{name}.c", *AROUND):
+        for source in (*AROUND, f"{name}.c"):
             stem = source.removesuffix(".c")
             flags = optimisation(target) if stem == name else _AROUND
             _run(compiler, [*flags, *target.variants[0].flags, *_SECTIONS, *graph_flags, "-I.", "-c", source, "-o",
