@@ -15,7 +15,9 @@ from edgeline import interrupts
 from edgeline.artefact import GRAPH_FILE, Artefact
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
+from edgeline.info_text import lines_of_board, print_lines
 from edgeline.manifest import FILE_NAME, BatchRange
+from edgeline_export.c.budgets import size
 from edgeline_export.c.targets import TARGETS, target_from_name
 from edgeline_export.formats.interface import (
     DEFAULT_CALIBRATION_METHOD,
@@ -41,6 +43,7 @@ examples:
   export-model lenet --format trt
   export-model lenet --format trt-rtx --precision int8
   export-model lenet --format c --target x86-64-v3
+  export-model lenet-relu --format c --precision int8 --target cortex-m4 --ram 16KB --flash 96KB
   export-model net.onnx --samples inputs.npz
   export-model mypackage.nets:SmallNet --input-shape 1,28,28 --dataset mnist-10k"""
 
@@ -113,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         "--target", metavar="NAME", help=f"the CPUs of the library: {', '.join((NATIVE, *TARGETS))} (default: {NATIVE})"
     )
     library.add_argument("--cc", metavar="PROGRAM", help="the C compiler (default: $CC, else cc, gcc or clang)")
+    library.add_argument("--ram", type=size, metavar="SIZE", help="what a board has: 16KB or 1MB, of 1,024 bytes")
+    library.add_argument("--flash", type=size, metavar="SIZE", help="the same for code and weights, self-test included")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
@@ -177,6 +182,8 @@ def _body(args: argparse.Namespace) -> None:
         require_engine=args.require_engine,
         target=args.target or NATIVE,
         cc=args.cc,
+        ram=args.ram,
+        flash=args.flash,
     )
     artefact = chosen.export(subject, request)
     if args.json:
@@ -195,8 +202,11 @@ def _check_engine_options(args: argparse.Namespace, chosen: Format, formats: Seq
             raise InputError(
                 f"--{option.replace('_', '-')} is for --format {takers}, not for {chosen.name}; leave it out"
             )
-    if args.target is not None:
-        target_from_name(args.target)
+    target = target_from_name(args.target or NATIVE)
+    for option in ("ram", "flash"):
+        if getattr(args, option) is not None and target.board is None:
+            boards = ", ".join(name for name, known in TARGETS.items() if known.board is not None)
+            raise InputError(f"--{option} is for targets without an operating system ({boards}); leave it out")
     if args.cc is not None and not args.cc.strip():
         raise InputError("--cc is empty; name a C compiler, or leave it out")
 
@@ -287,6 +297,7 @@ def _print_artefact(artefact: Artefact) -> None:
         )
     figure += _precision_text(artefact)
     print(f"{artefact.folder}: {figure}, largest difference {check['max_abs_diff']:.2g}")
+    print_lines(lines_of_board(artefact.manifest))
 
 
 def _precision_text(artefact: Artefact) -> str:

@@ -19,6 +19,7 @@ from edgeline.artefact import open_artefact
 from edgeline.backends import ENGINES, choose_engine, import_packages, session_class
 from edgeline.command import Parser, note, run_command
 from edgeline.doctor import can_run, examine
+from edgeline.emulator import board_of, run_selftest_image
 from edgeline.errors import (
     EXIT_CAPABILITY,
     EXIT_INPUT,
@@ -31,6 +32,7 @@ from edgeline.errors import (
 from edgeline.images import array_from_file
 from edgeline.info_text import (
     lines_of_artefact,
+    lines_of_board,
     lines_of_built,
     lines_of_engine,
     lines_of_library,
@@ -102,6 +104,8 @@ def _info(args: argparse.Namespace) -> int:
     if artefact.manifest.format in PRODUCTS:
         engine = examine_engine(artefact)
         more, lines = {"engine": engine.to_record()}, lines_of_engine(engine)
+    elif board_of(artefact) is not None:
+        lines = lines_of_board(artefact.manifest)
     elif artefact.manifest.format == native_library.FORMAT:
         library = native_library.examine_library(artefact)
         more, lines = {"library": library.to_record()}, lines_of_library(library)
@@ -206,6 +210,15 @@ def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _selftest(args: argparse.Namespace) -> int:
+    artefact = open_artefact(args.artefact)
+    if board_of(artefact) is not None and args.engine is None:
+        run = run_selftest_image(artefact)
+        if args.json:
+            print(json.dumps({"passed": True, **asdict(run), "instructions": run.instructions}, indent=2))
+            return EXIT_OK
+        passed = f"passed: {run.figures['passed']} inputs on {run.machine}, emulated"
+        print(f"{passed}, {run.instructions:,} instructions a call")
+        return EXIT_OK
     with _load(args) as session:
         result = run_selftest(session)
         engine, device = session.engine, session.device

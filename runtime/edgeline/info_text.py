@@ -63,6 +63,47 @@ def lines_of_library(report: LibraryReport) -> Lines:
     return [("target", target), ("library", variants), ("arena", arena), ("loads", loads)]
 
 
+def lines_of_board(manifest: Manifest) -> Lines:
+    """Describe the flash image of an artefact for a board, and what it needs; nothing for other artefacts."""
+    compilation = manifest.compilation or {}
+    board, library, image = (compilation.get(part) for part in ("board", "library", "image"))
+    if not isinstance(board, Mapping):
+        return []
+    budgets = f"{board['flash_bytes']:,} bytes of flash, {board['ram_bytes']:,} of RAM"
+    lines = [("target", f"{manifest.target.get('name')}, tried on {board['machine']} ({board['what']})")]
+    lines.append(("budgets", budgets))
+    if not isinstance(library, Mapping) or not isinstance(image, Mapping):
+        arena = compilation.get("u8_arena_bytes") or compilation.get("arena_bytes")
+        return [
+            *lines,
+            ("image", f"none, sources only: {compilation.get('weights_bytes'):,} of weights, arena {arena:,}"),
+        ]
+    inputs = image["selftest_inputs"]
+    weights = min(int(compilation["weights_bytes"]), int(library["constants_bytes"]))  # what was not needed is gone
+    held = "bit for bit" if image["exact"] else "within the tolerance"
+    rows = (
+        ("code", library["code_bytes"], image["code_bytes"]),
+        ("weights", weights, weights),
+        ("other constants", library["constants_bytes"] - weights, image["constants_bytes"] - weights),
+        ("flash", library["flash_bytes"], image["flash_bytes"]),
+        ("arena", library["arena_bytes"], library["arena_bytes"]),
+        ("stack", library["stack_bytes"], image["stack_bytes"]),
+        ("RAM", library["ram_bytes"], image["ram_bytes"]),
+    )
+    lines.append(("bytes", f"{'':<17}{'network':>10}{f'with self-test of {inputs}':>26}"))
+    lines += [("", f"{what:<17}{_count(one):>10}{_count(other):>26}") for what, one, other in rows]
+    if library["instructions"] is None:
+        return [*lines, ("counted", "nothing: it was not run")]
+    return [
+        *lines,
+        ("counted", f"{library['instructions']:,} instructions for {library['function']}, {held} as expected"),
+    ]
+
+
+def _count(number: int | None) -> str:
+    return "not known" if number is None else f"{number:,}"
+
+
 def lines_of_plan(report: PlanReport) -> Lines:
     """Describe an engine file, and whether it loads here."""
     whole = {True: "whole", False: "NOT whole", None: "its header does not tell whether that is all"}[report.whole]

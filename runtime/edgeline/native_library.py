@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeline.architecture import architecture_here
 from edgeline.artefact import Artefact
+from edgeline.emulator import board_of
 from edgeline.errors import ArtefactError, EdgelineError, MissingCapabilityError
 
 FORMAT = "c"
@@ -99,6 +100,11 @@ def open_library(artefact: Artefact, suffix: str = "") -> NativeLibrary:
     prefix = str((artefact.manifest.compilation or {}).get("prefix"))
     if not _PREFIX.fullmatch(prefix):
         raise ArtefactError(f"{artefact.folder} does not name its library's functions; export it again")
+    if board_of(artefact) is not None:
+        raise MissingCapabilityError(
+            f"{artefact.name} holds a flash image for a board and no library: edgeline selftest runs it in QEMU, or "
+            "--engine onnxruntime runs its graph here"
+        )
     file = f"lib{prefix}.so"
     if file not in artefact.manifest.files:
         raise MissingCapabilityError(

@@ -22,6 +22,7 @@ from edgeline.files import atomic_folder
 from edgeline.native_library import load_library
 from edgeline.version import __version__
 from edgeline_export.assemble import Compiled, artefact_folder
+from edgeline_export.c.bare_metal import Generated, compile_for_board
 from edgeline_export.c.compiler import Compiler
 from edgeline_export.c.dispatch import dispatch_source
 from edgeline_export.c.emit import arrays_of, sources
@@ -53,7 +54,8 @@ def compile_network(
     another architecture than the target's; CompileError when the compiler refuses, after the sources were put beside
     the artefact's place.
     """
-    program = lower(prepared(network_from_onnx(onnx.load_from_string(graph), subject.name)), target)
+    network = prepared(network_from_onnx(onnx.load_from_string(graph), subject.name))
+    program = lower(network, target)
     for text in program.notes:
         note(text)
     name = identifier(subject.name)
@@ -61,6 +63,12 @@ def compile_network(
     generator = f"edgeline {__version__}"
     heading = Heading(hashlib.sha256(graph).hexdigest(), generator, request.precision, subject.labels)
     written = sources(program, target, heading, pixels)
+    if target.board is not None:
+        generated = Generated(graph, network, program, pixels, written, _record(program, pixels, name, None))
+        try:
+            return compile_for_board(generated, subject, request, target, target.board, compiler)
+        except CompileError as error:
+            raise _with_sources_kept(error, subject, request, written) from None
     machine = None if compiler is None else _machine(compiler, target, request)
     library = None
     if compiler is not None and machine is not None:

@@ -10,7 +10,8 @@ from edgeline.artefact import Artefact
 from edgeline.command import note
 from edgeline.errors import MissingCapabilityError
 from edgeline_export.c.compiler import Compiler, NoCompilerError, find_compiler
-from edgeline_export.c.targets import target_from_name
+from edgeline_export.c.firmware import board_compiler
+from edgeline_export.c.targets import Target, target_from_name
 from edgeline_export.formats.interface import Availability, ExportRequest
 from edgeline_export.formats.packages import missing_packages
 from edgeline_export.subject import Subject
@@ -22,7 +23,7 @@ class CFormat:
     name = "c"
     summary = "C99 library for --target (default: this machine); sources that compile anywhere"
     precisions: tuple[str, ...] = ("fp32", "int8")
-    options = frozenset({"target", "cc", "require_engine"})
+    options = frozenset({"target", "cc", "require_engine", "ram", "flash"})
 
     def availability(self) -> Availability:
         """Say that it can be written, and whether with a library."""
@@ -38,7 +39,7 @@ class CFormat:
     def export(self, subject: Subject, request: ExportRequest) -> Artefact:
         """Generate, compile where there is a compiler, verify, and put in place."""
         target = target_from_name(request.target)
-        compiler, reason = _compiler(request.cc)
+        compiler, reason = _compiler(request.cc) if target.board is None else _board_compiler(target, request.cc)
         if compiler is None:
             if request.require_engine:
                 raise MissingCapabilityError(f"{reason}; without --require-engine the C sources alone are written")
@@ -60,5 +61,13 @@ def _compiler(named: str | None) -> tuple[Compiler | None, str]:
     """Return the compiler, or None and why there is none. One that `--cc` or CC named must be there."""
     try:
         return find_compiler(named), ""
+    except NoCompilerError as error:
+        return None, str(error)
+
+
+def _board_compiler(target: Target, named: str | None) -> tuple[Compiler | None, str]:
+    """Return the same for a board."""
+    try:
+        return board_compiler(target, named), ""
     except NoCompilerError as error:
         return None, str(error)

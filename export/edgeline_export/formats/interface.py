@@ -33,7 +33,8 @@ class ExportRequest:
     """How to export: the precision, where to, for which batch sizes, and how much accuracy may be lost (0 to 1).
 
     `compute_capabilities` ("8.9", ...) are targets of `trt-rtx`, `target` and `cc` (the compiler, None: the machine's)
-    of `c`; with `require_engine` an artefact without its compiled form is an error.
+    of `c`, `ram` and `flash` its budgets on a board, in bytes; with `require_engine` an artefact without its compiled
+    form is an error.
     """
 
     precision: str
@@ -45,6 +46,8 @@ class ExportRequest:
     require_engine: bool = False
     target: str = NATIVE
     cc: str | None = None
+    ram: int | None = None
+    flash: int | None = None
 
     @property
     def target_suffix(self) -> str:
