@@ -17,7 +17,7 @@ static int next_character(FILE *file)
     return c;
 }
 
-/* A decimal number, and the one character behind it; -1 where there is none, or one above 999,999. */
+/* A decimal number, and the one character behind it, or the comment; -1 where there is none, or one above 999,999. */
 static long next_number(FILE *file)
 {
     long value = 0;
@@ -27,8 +27,9 @@ static long next_number(FILE *file)
         value = 10 * value + (c - '0');
         if (value > 999999) return -1;
     }
-    if (c == '#') ungetc(c, file); /* 255# a comment right behind it */
-    return c == EOF || c == '#' || isspace(c) ? value : -1;
+    if (c == '#')
+        while (c != '\n' && c != EOF) c = getc(file);
+    return c == EOF || isspace(c) ? value : -1;
 }
 
 int pgm_read(FILE *file, int height, int width, uint8_t *pixels, char *why, size_t why_bytes)

@@ -115,7 +115,7 @@ class Supervisor:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         if worker.stopping:
             if code != 0:
-                note(f"worker {worker.pid} did not end in time ({how})")
+                note(f"worker {worker.pid} did not end as it should ({how})")
                 self._exit_code = self._exit_code or int(self._stopping)
         elif worker.generation > self._generation:
             note(f"the new model is refused ({how}), the old one goes on: {self._artefact}")

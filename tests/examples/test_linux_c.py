@@ -72,6 +72,7 @@ def test_the_artefact_is_left_alone(built, exported_c):
     [
         b"P5\n28 28\n255\n",
         b"P5 28 28 255 ",
+        b"P5 28# columns\n28 255# the pixels follow\n",
         b"P5 # one\n# two\n28 # columns\n#\n28\n# the largest value\n255\n",
     ],
 )

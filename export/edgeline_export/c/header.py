@@ -105,12 +105,12 @@ def _pixels_text(program: Program, pixels: Pixels | str, name: str) -> str:
     made = C_TYPES[program.output.dtype]
     return f"""/* The same for images: uint8_t {comment(pixels.shape_text)}, preprocessed as the manifest says:
  * {comment(pixels.what)}. */
-#define {name.upper()}_U8_HEIGHT {pixels.rows}
-#define {name.upper()}_U8_WIDTH {pixels.columns}
-#define {name.upper()}_U8_CHANNELS {pixels.channels}
 #define {name.upper()}_U8_ARENA_BYTES {max(program.pixel_arena_bytes, 1)}
 EDGELINE_API size_t {name}_u8_arena_bytes(size_t n);
 EDGELINE_API int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n, void *arena, size_t arena_bytes);
+#define {name.upper()}_U8_HEIGHT {pixels.rows}
+#define {name.upper()}_U8_WIDTH {pixels.columns}
+#define {name.upper()}_U8_CHANNELS {pixels.channels}
 """
 
 

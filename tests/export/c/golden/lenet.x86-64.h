@@ -40,12 +40,12 @@ EDGELINE_API int lenet_infer(const float *input, float *output, size_t n, void *
 
 /* The same for images: uint8_t [n, 28, 28], preprocessed as the manifest says:
  * (pixel * 0.0039215686 - 0.1313) / 0.3089 for each channel. */
-#define LENET_U8_HEIGHT 28
-#define LENET_U8_WIDTH 28
-#define LENET_U8_CHANNELS 1
 #define LENET_U8_ARENA_BYTES 29056
 EDGELINE_API size_t lenet_u8_arena_bytes(size_t n);
 EDGELINE_API int lenet_infer_u8(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
+#define LENET_U8_HEIGHT 28
+#define LENET_U8_WIDTH 28
+#define LENET_U8_CHANNELS 1
 
 #ifdef EDGELINE_PROFILE
 /* As lenet_infer, and adds to seconds[i] what layer i took, for i below LENET_LAYERS; `pool` may be NULL.
