@@ -243,7 +243,7 @@ def _figures(
     stack = measured if measured is not None else image.infer_stack
     output = selftest.outputs[0].nbytes
     return {
-        "library": {
+        "network": {
             "function": f"{made.name}_{selftest.infer}",
             "code_bytes": alone.code,
             "constants_bytes": alone.constants,
