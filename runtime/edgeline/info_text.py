@@ -66,42 +66,50 @@ def lines_of_library(report: LibraryReport) -> Lines:
 def lines_of_board(manifest: Manifest) -> Lines:
     """Describe the flash image of an artefact for a board, and what it needs; nothing for other artefacts."""
     compilation = manifest.compilation or {}
-    board, library, image = (compilation.get(part) for part in ("board", "library", "image"))
-    if not isinstance(board, Mapping):
+    board, network, image = (_mapping(compilation.get(part)) for part in ("board", "network", "image"))
+    if not board:
         return []
-    budgets = f"{board['flash_bytes']:,} bytes of flash, {board['ram_bytes']:,} of RAM"
-    lines = [("target", f"{manifest.target.get('name')}, tried on {board['machine']} ({board['what']})")]
-    lines.append(("budgets", budgets))
-    if not isinstance(library, Mapping) or not isinstance(image, Mapping):
-        arena = compilation.get("u8_arena_bytes") or compilation.get("arena_bytes")
-        return [
-            *lines,
-            ("image", f"none, sources only: {compilation.get('weights_bytes'):,} of weights, arena {arena:,}"),
-        ]
-    inputs = image["selftest_inputs"]
-    weights = min(int(compilation["weights_bytes"]), int(library["constants_bytes"]))  # what was not needed is gone
-    held = "bit for bit" if image["exact"] else "within the tolerance"
-    rows = (
-        ("code", library["code_bytes"], image["code_bytes"]),
-        ("weights", weights, weights),
-        ("other constants", library["constants_bytes"] - weights, image["constants_bytes"] - weights),
-        ("flash", library["flash_bytes"], image["flash_bytes"]),
-        ("arena", library["arena_bytes"], library["arena_bytes"]),
-        ("stack", library["stack_bytes"], image["stack_bytes"]),
-        ("RAM", library["ram_bytes"], image["ram_bytes"]),
+    lines = [
+        ("target", f"{manifest.target.get('name')}, tried on {board.get('machine')} ({board.get('what')})"),
+        ("budgets", f"{_count(board.get('flash_bytes'))} bytes of flash, {_count(board.get('ram_bytes'))} of RAM"),
+    ]
+    weights, arena = (
+        compilation.get("weights_bytes"),
+        compilation.get("u8_arena_bytes") or compilation.get("arena_bytes"),
     )
-    lines.append(("bytes", f"{'':<17}{'network':>10}{f'with self-test of {inputs}':>26}"))
-    lines += [("", f"{what:<17}{_count(one):>10}{_count(other):>26}") for what, one, other in rows]
-    if library["instructions"] is None:
+    if not network or not image:
+        return [*lines, ("image", f"none, sources only: {_count(weights)} bytes of weights, arena {_count(arena)}")]
+    rows = (
+        ("code", *_pair("code_bytes", network, image)),
+        ("constants", *_pair("constants_bytes", network, image)),
+        ("- weights", _count(weights), _count(weights)),
+        ("flash", *_pair("flash_bytes", network, image)),
+        ("arena", _count(network.get("arena_bytes")), _count(network.get("arena_bytes"))),
+        ("stack", *_pair("stack_bytes", network, image)),
+        ("RAM", *_pair("ram_bytes", network, image)),
+    )
+    lines.append(("bytes", f"{'':<10}{'network':>10}{'with the self-test':>20}"))
+    lines += [("", f"{what:<10}{one:>10}{other:>20}") for what, one, other in rows]
+    if network.get("instructions") is None:
         return [*lines, ("counted", "nothing: it was not run")]
+    held = "bit for bit" if image.get("exact") else "within the tolerance"
+    inputs = f"{_count(image.get('selftest_inputs'))} inputs {held} as expected"
     return [
         *lines,
-        ("counted", f"{library['instructions']:,} instructions for {library['function']}, {held} as expected"),
+        ("counted", f"{_count(network['instructions'])} instructions of {network.get('function')}; {inputs}"),
     ]
 
 
-def _count(number: int | None) -> str:
-    return "not known" if number is None else f"{number:,}"
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _pair(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
+    return _count(one.get(key)), _count(other.get(key))
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else "not known"
 
 
 def lines_of_plan(report: PlanReport) -> Lines:

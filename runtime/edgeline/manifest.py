@@ -15,7 +15,7 @@ from edgeline.errors import ArtefactError
 
 # History of the schema:
 # 1  2026-11  the first; `compilation` was added with the formats that compile, `pad` (absent: null) to `preprocessing`
-#             with the networks that take padded images
+#             with the networks that take padded images; in `compilation`, `board`, `network` and `image` with boards
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 

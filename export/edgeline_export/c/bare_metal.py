@@ -89,13 +89,13 @@ def compile_for_board(
     Raises InputError for a network over its budgets, CompileError, and GateError where the self-test does not pass.
     """
     budgets = budgets_of(request.ram, request.flash, board)
-    arena = made.program.pixel_arena_bytes if isinstance(made.pixels, Pixels) else made.program.arena_bytes
+    arena = _arena_bytes(made.program, isinstance(made.pixels, Pixels))
     weights = Part("weights", int(made.record["weights_bytes"]))
     who = f"{subject.name} in {request.precision}"
     guesses = Part("code, by a guess", _GUESSED_CODE), Part("stack, by a guess", STACK_BYTES)
     if weights.bytes > budgets.flash or arena > budgets.ram:
         check(who, budgets, board, (weights, guesses[0]), (Part("arena", arena), guesses[1]), request.precision)
-    selftest = _selftest(made, subject, request, arena)
+    selftest = _selftest(made, subject, request)
     files = fixed_files(made.name, target, board)
     record = {**made.record, "board": _board_record(board, budgets)}
     if compiler is None:
@@ -110,11 +110,15 @@ def compile_for_board(
     files[f"{made.name}.elf"] = image.elf
     run = _run(image.elf, made.name, board, str(selftest.outputs.dtype))
     record |= _compiler_record(target, compiler, image)
-    record |= _figures(made, selftest, image, arena, run)
+    record |= _figures(made, selftest, image, run)
     return Compiled("built", {**made.sources, **files}, _target(target), record)
 
 
-def _selftest(made: Generated, subject: Subject, request: ExportRequest, arena: int) -> Selftest:
+def _arena_bytes(program: Program, images: bool) -> int:
+    return max(program.pixel_arena_bytes if images else program.arena_bytes, 1)
+
+
+def _selftest(made: Generated, subject: Subject, request: ExportRequest) -> Selftest:
     """Return the self-test's inputs, as images where the network takes them, and what they must give."""
     program = made.program
     batch = 1 if program.free_batch else program.input.shape[0]
@@ -138,6 +142,7 @@ def _selftest(made: Generated, subject: Subject, request: ExportRequest, arena: 
         if images is not None:
             infer, given = "infer_u8", images
     calls = len(inputs) // batch
+    arena = _arena_bytes(program, infer == "infer_u8")
     return Selftest(infer, _in_calls(given, calls), _in_calls(expected, calls), batch, arena, tolerance)
 
 
@@ -234,25 +239,23 @@ def _compiler_record(target: Target, compiler: Compiler, image: Image) -> dict[s
     }
 
 
-def _figures(
-    made: Generated, selftest: Selftest, image: Image, arena: int, run: BoardRun | None
-) -> dict[str, Mapping[str, Any]]:
+def _figures(made: Generated, selftest: Selftest, image: Image, run: BoardRun | None) -> dict[str, Mapping[str, Any]]:
     """Return what the network needs, and what the image with the self-test around it does; null: not measured."""
     whole, alone = sections_of(image.elf), image.library
     measured = None if run is None else run.figures.get("stack")
     stack = measured if measured is not None else image.infer_stack
     output = selftest.outputs[0].nbytes
     return {
-        "library": {
+        "network": {
             "function": f"{made.name}_{selftest.infer}",
             "code_bytes": alone.code,
             "constants_bytes": alone.constants,
             "flash_bytes": alone.flash,
-            "arena_bytes": arena,
+            "arena_bytes": selftest.arena_bytes,
             "stack_bytes": measured,
             "stack_bytes_static": image.infer_stack,
             "output_bytes": output,
-            "ram_bytes": None if stack is None else arena + stack + output + alone.data,
+            "ram_bytes": None if stack is None else selftest.arena_bytes + stack + output + alone.data,
             "instructions": None if run is None else run.instructions,
         },
         "image": {

@@ -126,7 +126,7 @@ def selftest_files(name: str, selftest: Selftest) -> dict[str, bytes]:
         "batch": selftest.batch,
         "outputs": outputs.shape[1] // selftest.batch,
         "numbers": inputs.shape[1],
-        "arena": max(selftest.arena_bytes, 1),
+        "arena": selftest.arena_bytes,
         "tolerance": tolerance,
         "allowed": "as expected, bit for bit" if selftest.tolerance is None else f"within {selftest.tolerance:.3g}",
         "word": f"{word.name}_t",

@@ -1,4 +1,4 @@
-"""What lies beside the network in an artefact for a board, and what is read from a compiler's files: no compiler here."""
+"""What lies beside the network in an artefact for a board, and what is read from a compiler's files."""
 
 import re
 import struct
