@@ -14,13 +14,7 @@
  *
  * In vectors (EDGELINE_DOT_OFFSET 128): Helium multiplies 16 signed bytes at once.
  *
- * needs: vector */
-
-#if defined(__GNUC__)
-#define EDGELINE_SHARED __attribute__((noinline)) /* one copy for all layers */
-#else
-#define EDGELINE_SHARED
-#endif
+ * needs: rounded_u8 */
 
 typedef struct {
     int rows, runs, run; /* of a window; a run is so many bytes beside each other */
@@ -153,6 +147,52 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
                      : [end] "r"(end)
                      : "r4", "r5", "r6", "r8", "r9", "r10", "cc", "memory");
 #undef EDGELINE_FOUR_TAPS
+    edgeline_two_sums(both_a, low_a, sums);
+    edgeline_two_sums(both_b, low_b, sums + 2);
+}
+
+#elif defined(__thumb__) && !defined(__thumb2__) && defined(__GNUC__) && defined(__OPTIMIZE__) && \
+    !defined(EDGELINE_PLAIN_C)
+
+/* Cortex-M0+ multiplies eight registers only, and into one of the two: sums lie in the others. The weights are in r4,
+ * two taps in r5 and r6. */
+#define EDGELINE_TWO_TAPS(both, low)                                                                     \
+    "sxth r2, r4\n\tmuls r2, r5, r2\n\tadd %[" both "], r2\n\t"                                          \
+    "sxtb r2, r4\n\tmuls r2, r5, r2\n\tadd %[" low "], r2\n\t"                                           \
+    "asrs r2, r4, #16\n\tsxtb r3, r2\n\tmuls r2, r6, r2\n\tadd %[" both "], r2\n\t"                      \
+    "muls r3, r6, r3\n\tadd %[" low "], r3\n\t"
+#define EDGELINE_LOAD_TAPS "ldmia %[x]!, {r6}\n\tuxth r5, r6\n\tlsrs r6, r6, #16\n\t"
+#define EDGELINE_LOAD_WEIGHTS "ldmia %[w]!, {r4}\n\t"
+
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
+                                        int32_t *second)
+{
+    uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
+    const edgeline_weight *end = w + 4 * steps;
+    __asm__ volatile(".syntax unified\n"
+                     "1:\n\t" EDGELINE_LOAD_WEIGHTS EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("ba", "la")
+                     EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("bb", "lb") "cmp %[w], %[end]\n\t"
+                     "bne 1b"
+                     : [w] "+l"(w), [x] "+l"(x), [ba] "+h"(both_a), [bb] "+h"(both_b), [la] "+h"(low_a),
+                       [lb] "+h"(low_b)
+                     : [end] "h"(end)
+                     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
+    edgeline_two_sums(both_a, low_a, first);
+    edgeline_two_sums(both_b, low_b, second);
+}
+
+EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
+{
+    uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
+    const edgeline_tap *end = x + 4 * steps;
+    __asm__ volatile(".syntax unified\n"
+                     "1:\n\t" EDGELINE_LOAD_TAPS EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("ba", "la")
+                     EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("bb", "lb") "cmp %[x], %[end]\n\t"
+                     "bne 1b"
+                     : [w] "+l"(w), [x] "+l"(x), [ba] "+h"(both_a), [bb] "+h"(both_b), [la] "+h"(low_a),
+                       [lb] "+h"(low_b)
+                     : [end] "h"(end)
+                     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
     edgeline_two_sums(both_a, low_a, sums);
     edgeline_two_sums(both_b, low_b, sums + 2);
 }
