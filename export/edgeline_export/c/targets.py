@@ -73,7 +73,7 @@ _I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTP
 
 
 # With -O3 gcc makes a copy of the layers' functions for each layer: a fifth fewer instructions, twice the code.
-_SMALL = ("-O2", "-std=c99", "-ffp-contract=fast", "-fno-math-errno", "-ffunction-sections", "-fdata-sections")
+_SMALL = ("-O2", "-std=c99", "-ffp-contract=fast", "-fno-math-errno")
 
 
 def _cortex(name: str, what: str, isa: str, flags: str, *, signed_dot: bool = False) -> Target:

@@ -279,14 +279,16 @@ EDGELINE_INLINE void edgeline_signed(const uint8_t *from, int8_t *to, int count)
 }
 #endif
 
-/* Up to 15 bytes are written behind the last run, so there is a vector more for each pixel. */
-/* A run of a pixel's bytes, and of that of a second pixel `second` bytes behind it, unless that is 0. */
+/* A run of a pixel's bytes, and of that of a second pixel `second` bytes behind it. Up to 15 bytes are written behind
+ * the last run, so there is a vector more for each pixel. */
 EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to,
                                                   ptrdiff_t size)
 {
-    for (int k = 0; k < run; k += 16) {
+    edgeline_signed(from, to, run);
+    edgeline_signed(from + second, to + size, run);
+    for (int k = 16; k < run; k += 16) {
         edgeline_signed(from + k, to + k, run - k);
-        if (second != 0) edgeline_signed(from + second + k, to + size + k, run - k);
+        edgeline_signed(from + second + k, to + size + k, run - k);
     }
     return to + run;
 }
@@ -330,9 +332,14 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
 static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uint8_t *x, ptrdiff_t second,
                                             edgeline_tap *buffer)
 {
-    for (int i = taps->rows; i > 0; i--, x += taps->row) {
+    int i = taps->rows;
+    do {
         const uint8_t *run = x;
-        for (int j = taps->runs; j > 0; j--, run += taps->next)
+        int j = taps->runs;
+        do {
             buffer = EDGELINE_GATHER_RUN(taps, run, second, buffer);
-    }
+            run += taps->next;
+        } while (--j > 0);
+        x += taps->row;
+    } while (--i > 0);
 }
