@@ -151,50 +151,57 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
     edgeline_two_sums(both_b, low_b, sums + 2);
 }
 
-#elif defined(__thumb__) && !defined(__thumb2__) && defined(__GNUC__) && defined(__OPTIMIZE__) && \
-    !defined(EDGELINE_PLAIN_C)
+#elif defined(__thumb__) && !defined(__thumb2__) && defined(__GNUC__) && !defined(EDGELINE_PLAIN_C)
 
-/* Cortex-M0+ multiplies eight registers only, and into one of the two: sums lie in the others. The weights are in r4,
- * two taps in r5 and r6. */
-#define EDGELINE_TWO_TAPS(both, low)                                                                     \
-    "sxth r2, r4\n\tmuls r2, r5, r2\n\tadd %[" both "], r2\n\t"                                          \
-    "sxtb r2, r4\n\tmuls r2, r5, r2\n\tadd %[" low "], r2\n\t"                                           \
-    "asrs r2, r4, #16\n\tsxtb r3, r2\n\tmuls r2, r6, r2\n\tadd %[" both "], r2\n\t"                      \
-    "muls r3, r6, r3\n\tadd %[" low "], r3\n\t"
-#define EDGELINE_LOAD_TAPS "ldmia %[x]!, {r6}\n\tuxth r5, r6\n\tlsrs r6, r6, #16\n\t"
-#define EDGELINE_LOAD_WEIGHTS "ldmia %[w]!, {r4}\n\t"
+/* Cortex-M0+ multiplies eight registers only, and into one of the two: sums lie in the others. x is r0, w r1; the weights
+ * of two channels are in r4, two taps in r5 and r6. */
+#define EDGELINE_LOAD_TAPS "ldmia r0!, {r6}\n\tuxth r5, r6\n\tlsrs r6, r6, #16\n\t"
+#define EDGELINE_LOAD_WEIGHTS "ldmia r1!, {r4}\n\t"
+#define EDGELINE_TWO_TAPS(both, low)                                                                             \
+    "sxth r2, r4\n\tmuls r2, r5, r2\n\tadd " both ", r2\n\tsxtb r2, r4\n\tmuls r2, r5, r2\n\tadd " low ", r2\n\t" \
+    "asrs r2, r4, #16\n\tsxtb r7, r2\n\tmuls r2, r6, r2\n\tadd " both ", r2\n\tmuls r7, r6, r7\n\tadd " low ", r7\n\t"
+#define EDGELINE_SAVE                                                                                            \
+    ".syntax unified\n\tpush {r4, r5, r6, r7, lr}\n\tmov r4, r8\n\tmov r5, r9\n\tmov r6, r10\n\tmov r7, r11\n\t"  \
+    "push {r4, r5, r6, r7}\n\tmov r12, r2\n\tmovs r2, #0\n\tmov r8, r2\n\tmov r9, r2\n\tmov r10, r2\n\t"         \
+    "mov r11, r2\n"
+#define EDGELINE_RESTORE                                                                                         \
+    "bne 1b\n\tmov r4, r8\n\tmov r5, r9\n\tmov r6, r10\n\tmov r7, r11\n\tstmia r3!, {r4, r5, r6, r7}\n\t"        \
+    "pop {r4, r5, r6, r7}\n\tmov r8, r4\n\tmov r9, r5\n\tmov r10, r6\n\tmov r11, r7\n\tpop {r4, r5, r6, r7, pc}"
+#define EDGELINE_UNUSED __attribute__((unused))
+
+/* sums: 256 * sum1 + sum0, and sum0, of each pixel */
+static __attribute__((naked, noinline, unused)) void edgeline_pixels_by_pair(
+    EDGELINE_UNUSED const edgeline_tap *x, EDGELINE_UNUSED const edgeline_weight *w,
+    EDGELINE_UNUSED const edgeline_weight *end, EDGELINE_UNUSED uint32_t *sums)
+{
+    __asm__(EDGELINE_SAVE "1:\n\t" EDGELINE_LOAD_WEIGHTS EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("r8", "r9")
+                EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("r10", "r11") "cmp r1, r12\n\t" EDGELINE_RESTORE);
+}
+
+/* The same of each pair of channels. */
+static __attribute__((naked, noinline, unused)) void edgeline_row_by_pairs(
+    EDGELINE_UNUSED const edgeline_tap *x, EDGELINE_UNUSED const edgeline_weight *w,
+    EDGELINE_UNUSED const edgeline_tap *end, EDGELINE_UNUSED uint32_t *sums)
+{
+    __asm__(EDGELINE_SAVE "1:\n\t" EDGELINE_LOAD_TAPS EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("r8", "r9")
+                EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("r10", "r11") "cmp r0, r12\n\t" EDGELINE_RESTORE);
+}
 
 EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
                                         int32_t *second)
 {
-    uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
-    const edgeline_weight *end = w + 4 * steps;
-    __asm__ volatile(".syntax unified\n"
-                     "1:\n\t" EDGELINE_LOAD_WEIGHTS EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("ba", "la")
-                     EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("bb", "lb") "cmp %[w], %[end]\n\t"
-                     "bne 1b"
-                     : [w] "+l"(w), [x] "+l"(x), [ba] "+h"(both_a), [bb] "+h"(both_b), [la] "+h"(low_a),
-                       [lb] "+h"(low_b)
-                     : [end] "h"(end)
-                     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
-    edgeline_two_sums(both_a, low_a, first);
-    edgeline_two_sums(both_b, low_b, second);
+    uint32_t sums[4];
+    edgeline_pixels_by_pair(x, w, w + 4 * steps, sums);
+    edgeline_two_sums(sums[0], sums[1], first);
+    edgeline_two_sums(sums[2], sums[3], second);
 }
 
 EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
 {
-    uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
-    const edgeline_tap *end = x + 4 * steps;
-    __asm__ volatile(".syntax unified\n"
-                     "1:\n\t" EDGELINE_LOAD_TAPS EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("ba", "la")
-                     EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("bb", "lb") "cmp %[x], %[end]\n\t"
-                     "bne 1b"
-                     : [w] "+l"(w), [x] "+l"(x), [ba] "+h"(both_a), [bb] "+h"(both_b), [la] "+h"(low_a),
-                       [lb] "+h"(low_b)
-                     : [end] "h"(end)
-                     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
-    edgeline_two_sums(both_a, low_a, sums);
-    edgeline_two_sums(both_b, low_b, sums + 2);
+    uint32_t both[4];
+    edgeline_row_by_pairs(x, w, x + 4 * steps, both);
+    edgeline_two_sums(both[0], both[1], sums);
+    edgeline_two_sums(both[2], both[3], sums + 2);
 }
 
 #else
