@@ -8,7 +8,7 @@
  * y  [rows, columns, channels] by `out_row` and `out_column`, channels beside each other; bytes, or the sums as floats
  * scratch: `sums` int32 of the window's pixels, [pixels][channels, even], and behind them the taps of two pixels
  *
- * needs: finish_u8 rounded_u8 taps_u8s8 */
+ * needs: finish_taps_u8 */
 
 typedef struct {
     int channels, rows, columns; /* of a group's output, behind the pooling */
@@ -21,35 +21,6 @@ typedef struct {
     int floats;
     edgeline_finish finish;
 } edgeline_conv2d_taps_layer;
-
-/* The window's sums become numbers: `count` pixels one number for each channel, `sums` [count][stride]. */
-EDGELINE_INLINE void edgeline_conv2d_taps_finish(const edgeline_conv2d_taps_layer *layer, const int32_t *sums,
-                                                 int count, int stride, const float *f, const int32_t *b,
-                                                 const uint8_t *table, uint8_t *y)
-{
-    const edgeline_grid grid = layer->finish.grid;
-    const int average = layer->finish.pool == EDGELINE_POOL_AVERAGE;
-    for (int c = 0; c < layer->channels; c++) {
-        const int32_t *sum = sums + c;
-        int32_t n = *sum;
-        if (!average) {
-            for (int p = 1; p < count; p++) {
-                sum += stride;
-                n = *sum > n ? *sum : n;
-            }
-            n = edgeline_rounded(n + b[c], f[c], &grid);
-            if (table != NULL) n = table[n];
-        } else {
-            int32_t total = -count * layer->finish.inner_zero;
-            for (int p = 0; p < count; p++, sum += stride) {
-                n = edgeline_rounded(*sum + b[c], f[c], &grid);
-                total += table != NULL ? table[n] : n;
-            }
-            n = edgeline_rounded(total, layer->finish.pool_factor, &layer->finish.pool_grid);
-        }
-        y[c] = (uint8_t)n;
-    }
-}
 
 static EDGELINE_SHARED void edgeline_conv2d_taps_u8(const edgeline_conv2d_taps_layer *layer, const uint8_t *x,
                                                     const edgeline_weight *w, const float *f, const int32_t *b,
@@ -84,11 +55,11 @@ static EDGELINE_SHARED void edgeline_conv2d_taps_u8(const edgeline_conv2d_taps_l
                 }
                 for (int p = 0; p < pixels; p += window, to += layer->out_column) {
                     const int32_t *made = sums + p * stride;
-                    if (!layer->floats)
-                        edgeline_conv2d_taps_finish(layer, made, window, stride, f, b, table, (uint8_t *)y + to);
+                    if (layer->floats)
+                        edgeline_finish_floats(made, layer->channels, f, b, (float *)y + to);
                     else
-                        for (int c = 0; c < layer->channels; c++)
-                            ((float *)y)[to + c] = edgeline_settled((float)(made[c] + b[c]) * f[c]);
+                        edgeline_finish_sums(finish, made, window, stride, layer->channels, f, b, table,
+                                             (uint8_t *)y + to);
                 }
             }
         w += stride / 2 * layer->size;

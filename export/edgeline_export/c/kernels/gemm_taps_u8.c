@@ -5,7 +5,7 @@
  * y  [rows, columns] by `out_row`, bytes or the sums as floats
  * scratch: the taps of a row
  *
- * needs: finish_u8 rounded_u8 taps_u8s8 */
+ * needs: finish_taps_u8 */
 
 typedef struct {
     edgeline_taps taps;
@@ -24,17 +24,14 @@ static EDGELINE_SHARED void edgeline_gemm_taps_u8(const edgeline_gemm_taps_layer
         edgeline_gather(&layer->taps, x, EDGELINE_SECOND_HALF(&layer->taps), buffer);
         const edgeline_weight *weights = w;
         for (int column = 0; column < layer->columns; column += 4, weights += layer->size) {
+            const int left = layer->columns - column, columns = left < 4 ? left : 4;
             int32_t sums[4];
             edgeline_tile_1x4(buffer, weights, layer->taps.steps, sums);
-            for (int k = 0, at = column; k < 4 && at < layer->columns; k++, at++) {
-                const int32_t sum = sums[k] + b[at];
-                if (layer->floats) {
-                    ((float *)y)[to + at] = edgeline_settled((float)sum * f[at]);
-                    continue;
-                }
-                const int32_t n = edgeline_rounded(sum, f[at], &layer->finish.grid);
-                ((uint8_t *)y)[to + at] = table != NULL ? table[n] : (uint8_t)n;
-            }
+            if (layer->floats)
+                edgeline_finish_floats(sums, columns, f + column, b + column, (float *)y + to + column);
+            else
+                edgeline_finish_sums(&layer->finish, sums, 1, 4, columns, f + column, b + column, table,
+                                     (uint8_t *)y + to + column);
         }
     }
 }

@@ -1,6 +1,14 @@
 /* The instruction set that this file is compiled for: the one that the kernels choose by the same macros. */
 
-#if !defined(__GNUC__) || defined(EDGELINE_SCALAR)
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#if defined(__ARM_FEATURE_MVE)
+#define EDGELINE_ISA "helium"
+#elif defined(__ARM_FEATURE_DSP)
+#define EDGELINE_ISA "armv7e-m"
+#else
+#define EDGELINE_ISA "armv6-m"
+#endif
+#elif !defined(__GNUC__) || defined(EDGELINE_SCALAR)
 #define EDGELINE_ISA "c99"
 #elif defined(__AVX512F__) && defined(__AVX512VNNI__)
 #define EDGELINE_ISA "avx512-vnni"

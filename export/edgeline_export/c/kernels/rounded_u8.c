@@ -2,11 +2,17 @@
  * rounded to a float, to the nearest whole number, halves to even, clamped.
  *
  * With an FPU that is five instructions. Without one, or with -DEDGELINE_FIXED_POINT, it is done in integers: a factor
- * is m * 2^-s with 24 bits of m, so sum * m is exact in 64 bits and is rounded once. That is what the float form gives
- * unless rounding to a float first moves a number onto or across a half: it moves numbers below 512 by less than 2^-14,
- * so numbers that are nearer to a half than that, one of 8,000, take the long way, which rounds twice.
+ * is m * 2^-s with 24 bits of m, and sum * m is rounded once. That is what the float form gives unless rounding to a
+ * float first moves a number onto or across a half: it moves numbers below 512 by less than 2^-14, so numbers that are
+ * nearer to a half than that, one of 8,000, take the long way, which rounds twice. So do sums of more than 22 bits.
  *
  * needs: dot_u8s8 */
+
+#if defined(__GNUC__)
+#define EDGELINE_SHARED __attribute__((noinline)) /* one copy for all layers */
+#else
+#define EDGELINE_SHARED
+#endif
 
 #if defined(__arm__) && !defined(__ARM_FP) && !defined(EDGELINE_FIXED_POINT)
 #define EDGELINE_FIXED_POINT
@@ -22,55 +28,49 @@ EDGELINE_INLINE int32_t edgeline_clamped(int32_t n, const edgeline_grid *grid)
 #ifdef EDGELINE_FIXED_POINT
 
 /* n * 2^-shift as a whole number, halves to even; shift 0 to 63. */
-static uint64_t edgeline_halved(uint64_t n, int shift)
+static EDGELINE_SHARED uint64_t edgeline_halved(uint64_t n, int shift)
 {
     const uint64_t down = n >> shift, rest = n - (down << shift), half = shift > 0 ? (uint64_t)1 << (shift - 1) : 1;
     return down + (rest > half || (rest == half && (down & 1u)));
 }
 
-/* n rounded to the 24 bits of a float: returns how many bits it has beyond them, which are 0 then. */
-static int edgeline_as_float(uint64_t *n)
+/* n rounded to the 24 bits of a float. */
+static EDGELINE_SHARED uint64_t edgeline_as_float(uint64_t n)
 {
     int beyond = 0;
-    while (*n >> beyond >= (uint64_t)1 << 24) beyond++;
-    *n = edgeline_halved(*n, beyond) << beyond;
-    return beyond;
+    while (n >> beyond >= (uint64_t)1 << 24) beyond++;
+    return edgeline_halved(n, beyond) << beyond;
 }
 
 /* The long way: both roundings as the float form does them. What is far beyond any grid comes out as 2^15. */
-static int32_t edgeline_rounded_twice(int32_t sum, uint32_t m, int s)
+static EDGELINE_SHARED int32_t edgeline_rounded_twice(int32_t sum, uint32_t m, int s)
 {
     uint64_t n = sum < 0 ? (uint64_t)0 - (uint64_t)(int64_t)sum : (uint64_t)sum;
-    (void)edgeline_as_float(&n); /* (float)sum: at most 2^31 */
-    n *= m;
-    (void)edgeline_as_float(&n);
+    n = edgeline_as_float(edgeline_as_float(n) * m); /* (float)sum is at most 2^31 */
     const int up = s >= 0 ? 0 : s > -15 ? -s : 15;
     n = s > 63 ? 0 : s > 0 ? edgeline_halved(n, s) : n;
     const int32_t whole = n >= (uint64_t)1 << (15 - up) ? 1 << 15 : (int32_t)(n << up);
     return sum < 0 ? -whole : whole;
 }
 
-static int32_t edgeline_rounded(int32_t sum, float factor, const edgeline_grid *grid)
+static EDGELINE_SHARED int32_t edgeline_rounded(int32_t sum, float factor, const edgeline_grid *grid)
 {
     uint32_t bits;
     memcpy(&bits, &factor, sizeof bits);
-    const int exponent = (int)(bits >> 23);
-    const uint32_t m = exponent > 0 ? (bits & 0x7FFFFFu) | 0x800000u : bits;
-    const int s = exponent > 0 ? 150 - exponent : 149;
-    int32_t n;
-    if (s < 17 || s > 63) {
-        n = edgeline_rounded_twice(sum, m, s);
-    } else {
-        const int64_t fixed = ((int64_t)sum * (int32_t)m) >> (s - 16); /* 16 bits behind the point, rounded down */
-        const int32_t near = (int32_t)(fixed & 0xFFFF) - 0x8000;
-        if (fixed >= (int64_t)1 << 25 || fixed < -((int64_t)1 << 25))
-            n = fixed < 0 ? -512 : 512;
-        else if (near >= -5 && near <= 4)
-            n = edgeline_rounded_twice(sum, m, s);
-        else
-            n = (int32_t)((fixed + 0x8000) >> 16);
+    const int exponent = (int)(bits >> 23), s = exponent > 0 ? 150 - exponent : 149;
+    const int32_t m = (int32_t)(exponent > 0 ? (bits & 0x7FFFFFu) | 0x800000u : bits);
+    const int up = s < 32 ? 32 - s : 0; /* sum * 2^up goes with 32 for s */
+    const int32_t most = (1 << 22) >> (up < 22 ? up : 22);
+    if (s >= 10 && s <= 63 && sum < most && sum > -most) {
+        /* sum * m / 2^16, rounded down, without 64 bits: it stays below 2^30. */
+        const int32_t wide = sum * (1 << up), high = wide >> 16, low = wide & 0xFFFF;
+        const uint32_t below = (uint32_t)low * ((uint32_t)m & 0xFFFFu);
+        const int32_t product = high * m + low * (m >> 16) + (int32_t)(below >> 16);
+        const int32_t fixed = product >> (s + up - 32); /* 16 bits behind the point */
+        const int32_t near = (fixed & 0xFFFF) - 0x8000;
+        if (near < -5 || near > 4) return edgeline_clamped((fixed + 0x8000) >> 16, grid);
     }
-    return edgeline_clamped(n, grid);
+    return edgeline_clamped(edgeline_rounded_twice(sum, (uint32_t)m, s), grid);
 }
 
 #else

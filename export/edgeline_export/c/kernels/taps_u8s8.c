@@ -14,13 +14,7 @@
  *
  * In vectors (EDGELINE_DOT_OFFSET 128): Helium multiplies 16 signed bytes at once.
  *
- * needs: vector */
-
-#if defined(__GNUC__)
-#define EDGELINE_SHARED __attribute__((noinline)) /* one copy for all layers */
-#else
-#define EDGELINE_SHARED
-#endif
+ * needs: rounded_u8 */
 
 typedef struct {
     int rows, runs, run; /* of a window; a run is so many bytes beside each other */
@@ -157,6 +151,59 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
     edgeline_two_sums(both_b, low_b, sums + 2);
 }
 
+#elif defined(__thumb__) && !defined(__thumb2__) && defined(__GNUC__) && !defined(EDGELINE_PLAIN_C)
+
+/* Cortex-M0+ multiplies eight registers only, and into one of the two: sums lie in the others. x is r0, w r1; the weights
+ * of two channels are in r4, two taps in r5 and r6. */
+#define EDGELINE_LOAD_TAPS "ldmia r0!, {r6}\n\tuxth r5, r6\n\tlsrs r6, r6, #16\n\t"
+#define EDGELINE_LOAD_WEIGHTS "ldmia r1!, {r4}\n\t"
+#define EDGELINE_TWO_TAPS(both, low)                                                                             \
+    "sxth r2, r4\n\tmuls r2, r5, r2\n\tadd " both ", r2\n\tsxtb r2, r4\n\tmuls r2, r5, r2\n\tadd " low ", r2\n\t" \
+    "asrs r2, r4, #16\n\tsxtb r7, r2\n\tmuls r2, r6, r2\n\tadd " both ", r2\n\tmuls r7, r6, r7\n\tadd " low ", r7\n\t"
+#define EDGELINE_SAVE                                                                                            \
+    ".syntax unified\n\tpush {r4, r5, r6, r7, lr}\n\tmov r4, r8\n\tmov r5, r9\n\tmov r6, r10\n\tmov r7, r11\n\t"  \
+    "push {r4, r5, r6, r7}\n\tmov r12, r2\n\tmovs r2, #0\n\tmov r8, r2\n\tmov r9, r2\n\tmov r10, r2\n\t"         \
+    "mov r11, r2\n"
+#define EDGELINE_RESTORE                                                                                         \
+    "bne 1b\n\tmov r4, r8\n\tmov r5, r9\n\tmov r6, r10\n\tmov r7, r11\n\tstmia r3!, {r4, r5, r6, r7}\n\t"        \
+    "pop {r4, r5, r6, r7}\n\tmov r8, r4\n\tmov r9, r5\n\tmov r10, r6\n\tmov r11, r7\n\tpop {r4, r5, r6, r7, pc}"
+#define EDGELINE_UNUSED __attribute__((unused))
+
+/* sums: 256 * sum1 + sum0, and sum0, of each pixel */
+static __attribute__((naked, noinline, unused)) void edgeline_pixels_by_pair(
+    EDGELINE_UNUSED const edgeline_tap *x, EDGELINE_UNUSED const edgeline_weight *w,
+    EDGELINE_UNUSED const edgeline_weight *end, EDGELINE_UNUSED uint32_t *sums)
+{
+    __asm__(EDGELINE_SAVE "1:\n\t" EDGELINE_LOAD_WEIGHTS EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("r8", "r9")
+                EDGELINE_LOAD_TAPS EDGELINE_TWO_TAPS("r10", "r11") "cmp r1, r12\n\t" EDGELINE_RESTORE);
+}
+
+/* The same of each pair of channels. */
+static __attribute__((naked, noinline, unused)) void edgeline_row_by_pairs(
+    EDGELINE_UNUSED const edgeline_tap *x, EDGELINE_UNUSED const edgeline_weight *w,
+    EDGELINE_UNUSED const edgeline_tap *end, EDGELINE_UNUSED uint32_t *sums)
+{
+    __asm__(EDGELINE_SAVE "1:\n\t" EDGELINE_LOAD_TAPS EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("r8", "r9")
+                EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("r10", "r11") "cmp r0, r12\n\t" EDGELINE_RESTORE);
+}
+
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
+                                        int32_t *second)
+{
+    uint32_t sums[4];
+    edgeline_pixels_by_pair(x, w, w + 4 * steps, sums);
+    edgeline_two_sums(sums[0], sums[1], first);
+    edgeline_two_sums(sums[2], sums[3], second);
+}
+
+EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *sums)
+{
+    uint32_t both[4];
+    edgeline_row_by_pairs(x, w, x + 4 * steps, both);
+    edgeline_two_sums(both[0], both[1], sums);
+    edgeline_two_sums(both[2], both[3], sums + 2);
+}
+
 #else
 
 /* Two taps of one pixel and two channels: `both` and `low`, modulo 2^32. */
@@ -239,14 +286,16 @@ EDGELINE_INLINE void edgeline_signed(const uint8_t *from, int8_t *to, int count)
 }
 #endif
 
-/* Up to 15 bytes are written behind the last run, so there is a vector more for each pixel. */
-/* A run of a pixel's bytes, and of that of a second pixel `second` bytes behind it, unless that is 0. */
+/* A run of a pixel's bytes, and of that of a second pixel `second` bytes behind it. Up to 15 bytes are written behind
+ * the last run, so there is a vector more for each pixel. */
 EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t second, int run, edgeline_tap *to,
                                                   ptrdiff_t size)
 {
-    for (int k = 0; k < run; k += 16) {
+    edgeline_signed(from, to, run);
+    edgeline_signed(from + second, to + size, run);
+    for (int k = 16; k < run; k += 16) {
         edgeline_signed(from + k, to + k, run - k);
-        if (second != 0) edgeline_signed(from + second + k, to + size + k, run - k);
+        edgeline_signed(from + second + k, to + size + k, run - k);
     }
     return to + run;
 }
@@ -290,9 +339,14 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
 static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uint8_t *x, ptrdiff_t second,
                                             edgeline_tap *buffer)
 {
-    for (int i = taps->rows; i > 0; i--, x += taps->row) {
+    int i = taps->rows;
+    do {
         const uint8_t *run = x;
-        for (int j = taps->runs; j > 0; j--, run += taps->next)
+        int j = taps->runs;
+        do {
             buffer = EDGELINE_GATHER_RUN(taps, run, second, buffer);
-    }
+            run += taps->next;
+        } while (--j > 0);
+        x += taps->row;
+    } while (--i > 0);
 }

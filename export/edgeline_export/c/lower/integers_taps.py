@@ -158,7 +158,7 @@ def _matmul(operation: Operation, lowering: Lowering) -> list[Step]:
             Parameter(bias + signed_bias(weight.T, lowering), operation.inputs[3]),
             *table_parameters(operation),
         ),
-        scratch_bytes=_buffer_bytes(lowering, taps, pixels=1),
+        scratch_bytes=_buffer_bytes(lowering, taps, pixels=2 if lowering.target.signed_dot else 1),
         macs=k * columns * many,
         takes_rows=not before,
     )
