@@ -7,7 +7,8 @@ A target with a board has no operating system: boards.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgeline.architecture import architecture_here
 from edgeline.errors import UnknownNameError
@@ -35,8 +36,9 @@ class Target:
 
     A CPU that has what one of `variants` needs has what those before it need. `architecture`: the only one that its
     flags fit, in the words of edgeline.architecture; None for any. `compiler` is what is looked for where this
-    machine's own makes code for another one, `packages` are Debian's that bring it. `dot_block` is the block of integer
-    layers. `signed_dot`: their kernels take x - 128 for the byte x, so 128 times a channel's weights is in its bias.
+    machine's own makes code for another one, `packages` are Debian's that bring it. `tile_blocks`: of channels, that a
+    tile of a float Conv keeps in registers at most. `dot_block` is the block of integer layers. `signed_dot`: their kernels take x - 128 for the byte x, so 128 times a channel's weights is in its bias.
+    `own_kernels`: by the name of a kernel, the files before it that hold this target's form of it.
     """
 
     name: str
@@ -46,11 +48,13 @@ class Target:
     block: int = 16
     rows: int = 8
     vectors: bool = True
+    tile_blocks: int = 4
     dot_block: int = 16
     signed_dot: bool = False
     compiler: str | None = None
     packages: str = ""
     board: Board | None = None
+    own_kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _X86 = "x86_64"
@@ -65,6 +69,7 @@ _VNNI = Variant(
     (*_V4.features, "avx512vnni", "avx512vbmi"),
 )
 _ARM64 = "aarch64"
+_NEON = {"dot_u8s8": ("dot_neon",)}
 _DOTPROD = Variant("dotprod", "neon-dotprod", ("-march=armv8.2-a+dotprod",), ("asimddp",))
 _I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTPROD.features, "i8mm"))
 
@@ -113,8 +118,10 @@ TARGETS = {
             (Variant("base", "neon", ()), _DOTPROD, _I8MM),
             _ARM64,
             block=4,
+            tile_blocks=2,
             dot_block=4,
             signed_dot=True,
+            own_kernels=_NEON,
             compiler="aarch64-linux-gnu-gcc",
             packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
         ),
@@ -125,8 +132,10 @@ TARGETS = {
             "arm",
             block=4,
             rows=1,
+            tile_blocks=1,
             dot_block=4,
             signed_dot=True,
+            own_kernels=_NEON,
             compiler="arm-linux-gnueabihf-gcc",
             packages="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
         ),

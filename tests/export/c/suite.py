@@ -36,7 +36,7 @@ def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), ch
             if file.endswith(".h"):
                 (folder / file).write_text(text)
                 continue
-            for stem in kernels_of(program):
+            for stem in kernels_of(program, target=chosen):
                 kernel = (KERNELS / f"{stem}.c").read_text()
                 assert kernel.rstrip("\n") in text
                 text = text.replace(kernel.rstrip("\n"), "", 1)
