@@ -120,7 +120,11 @@ EDGELINE_INLINE edgeline_dots edgeline_dot4_signed(edgeline_dots sum, int32x4_t 
     }
     const int8x16_t first = edgeline_as_bytes(a), second = edgeline_as_bytes(b);
     sum.low = vpadalq_s16(sum.low, vmull_s8(vget_low_s8(first), vget_low_s8(second)));
+#if defined(__aarch64__)
+    sum.high = vpadalq_s16(sum.high, vmull_high_s8(first, second));
+#else
     sum.high = vpadalq_s16(sum.high, vmull_s8(vget_high_s8(first), vget_high_s8(second)));
+#endif
     return sum;
 }
 #endif
@@ -198,7 +202,10 @@ EDGELINE_INLINE void edgeline_bytes_store(uint8_t *to, edgeline_sums v, int coun
     const uint16x4_t pairs = vmovn_u32(vreinterpretq_u32_s32(v));
     const uint32x2_t bytes = vreinterpret_u32_u8(vmovn_u16(vcombine_u16(pairs, pairs)));
     const uint32_t four = vget_lane_u32(bytes, 0);
-    if (count > 0) memcpy(to, &four, (size_t)(count < 4 ? count : 4));
+    if (count >= 4)
+        memcpy(to, &four, 4);
+    else
+        for (int i = 0; i < count; i++) to[i] = (uint8_t)(four >> (8 * i));
 }
 EDGELINE_INLINE edgeline_factors edgeline_floats_load_first(const float *from, int count)
 {

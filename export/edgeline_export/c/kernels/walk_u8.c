@@ -85,6 +85,11 @@ EDGELINE_INLINE void edgeline_quantise(const edgeline_walk *walk, const float *x
     const edgeline_factors scale = edgeline_factors_all(walk->scale);
     EDGELINE_WALK(walk, {
         int k = 0;
+        for (; EDGELINE_FOURS > 1 && s == 1 && t == 1 && walk->flip == 0 && k + EDGELINE_SUMS <= count;
+             k += EDGELINE_SUMS) /* without masked stores, whole vectors by themselves */
+            edgeline_bytes_store(y + o + k,
+                                 edgeline_onto(edgeline_over(edgeline_factors_load(x + i + k), scale), &walk->grid),
+                                 EDGELINE_SUMS);
         for (; s == 1 && k < count; k += EDGELINE_SUMS) {
             const int few = count - k < EDGELINE_SUMS ? count - k : EDGELINE_SUMS;
             const edgeline_sums numbers =
