@@ -68,8 +68,9 @@ _VNNI = Variant(
     ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi"),
     (*_V4.features, "avx512vnni", "avx512vbmi"),
 )
-_ARM64 = "aarch64"
+ARM64 = "aarch64"
 _NEON = {"dot_u8s8": ("dot_neon",)}
+_I8MM_KERNELS = {**_NEON, "conv2d_planar_u8": ("conv2d_planar_i8mm",)}
 _DOTPROD = Variant("dotprod", "neon-dotprod", ("-march=armv8.2-a+dotprod",), ("asimddp",))
 _I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTPROD.features, "i8mm"))
 
@@ -116,12 +117,12 @@ TARGETS = {
             "aarch64",
             "64-bit ARM with NEON, and dot products where the CPU has them",
             (Variant("base", "neon", ()), _DOTPROD, _I8MM),
-            _ARM64,
+            ARM64,
             block=4,
             tile_blocks=2,
             dot_block=4,
             signed_dot=True,
-            own_kernels=_NEON,
+            own_kernels=_I8MM_KERNELS,
             compiler="aarch64-linux-gnu-gcc",
             packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
         ),
@@ -159,6 +160,10 @@ TARGETS = {
 }
 
 
+# By the architecture of a machine. 32-bit ARM is not among them: not every one has NEON and hard floats.
+_NATIVE = {_X86: "x86-64", ARM64: "aarch64", "riscv64": "riscv64"}
+
+
 def target_from_name(name: str) -> Target:
     """Look a target up; "native" is this machine's. Raises UnknownNameError, which lists the nearest names."""
     if name == "native":
@@ -170,4 +175,4 @@ def target_from_name(name: str) -> Target:
 
 def native_target() -> Target:
     """Return the target for machines like this one."""
-    return TARGETS["x86-64" if architecture_here() == _X86 else "generic"]
+    return TARGETS[_NATIVE.get(architecture_here(), "generic")]

@@ -171,6 +171,14 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8(const edgeline_conv2d_planar_u8_l
                                                uint8_t *expanded, const int8_t *w, const float *f, const int32_t *b,
                                                const uint8_t *order, const uint8_t *table, uint8_t *y)
 {
+#ifdef EDGELINE_PLANAR_I8MM
+    if (edgeline_conv2d_planar_i8mm_fits(&layer->finish, layer->channels, layer->kernel_rows, layer->fours) &&
+        layer->stride_rows == 1 && layer->stride_columns == 1 && layer->dilation_rows == 1) {
+        edgeline_conv2d_planar_i8mm(&layer->finish, layer->rows, layer->columns, layer->channels, layer->kernel_rows,
+                                    layer->x_row, x, w, f, b, table, y, layer->out_row, layer->out_column);
+        return;
+    }
+#endif
     edgeline_conv2d_planar_u8_expand(layer, x, expanded);
     const int count = layer->finish.pool_rows * layer->finish.pool_columns;
     const int room = (EDGELINE_DOT_ROOM - (count + 1) * EDGELINE_OPERAND + 1 - EDGELINE_OPERAND) / count;
