@@ -7,6 +7,7 @@ A target with a board has no operating system: boards.py.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,8 +38,9 @@ class Target:
     A CPU that has what one of `variants` needs has what those before it need. `architecture`: the only one that its
     flags fit, in the words of edgeline.architecture; None for any. `compiler` is what is looked for where this
     machine's own makes code for another one, `packages` are Debian's that bring it. `tile_blocks`: of channels, that a
-    tile of a float Conv keeps in registers at most. `dot_block` is the block of integer layers. `signed_dot`: their kernels take x - 128 for the byte x, so 128 times a channel's weights is in its bias.
-    `own_kernels`: by the name of a kernel, the files before it that hold this target's form of it.
+    tile of a float Conv keeps in registers at most. `dot_block` is the block of integer layers. `signed_dot`: their
+    kernels take x - 128 for the byte x, so 128 times a channel's weights is in its bias. `own_kernels`: by the name of
+    a kernel, the files before it that hold this target's form of it.
     """
 
     name: str
@@ -160,7 +162,7 @@ TARGETS = {
 }
 
 
-# By the architecture of a machine. 32-bit ARM is not among them: not every one has NEON and hard floats.
+# By the architecture of a machine.
 _NATIVE = {_X86: "x86-64", ARM64: "aarch64", "riscv64": "riscv64"}
 
 
@@ -175,4 +177,6 @@ def target_from_name(name: str) -> Target:
 
 def native_target() -> Target:
     """Return the target for machines like this one."""
+    if platform.machine().lower().startswith(("armv7", "armv8")):  # 32-bit ARM; what is before them has no NEON
+        return TARGETS["armv7"]
     return TARGETS[_NATIVE.get(architecture_here(), "generic")]

@@ -9,8 +9,9 @@ from edgeline import interrupts
 from edgeline.artefact import Artefact
 from edgeline.command import note
 from edgeline.errors import MissingCapabilityError
-from edgeline_export.c.compiler import Compiler, find_compiler
-from edgeline_export.c.targets import target_from_name
+from edgeline_export.c.compiler import Compiler
+from edgeline_export.c.targets import Target, native_target, target_from_name
+from edgeline_export.c.toolchain import compiler_for
 from edgeline_export.formats.interface import Availability, ExportRequest
 from edgeline_export.formats.packages import missing_packages
 from edgeline_export.subject import Subject
@@ -29,13 +30,13 @@ class CFormat:
         missing = missing_packages()
         if missing is not None:
             return missing
-        compiler, reason = _compiler(None)
+        compiler, reason = _compiler(native_target(), None)
         return Availability(True, remark="" if compiler else f"without a library here: {reason}")
 
     def export(self, subject: Subject, request: ExportRequest) -> Artefact:
         """Generate, compile where there is a compiler, verify, and put in place."""
         target = target_from_name(request.target)
-        compiler, reason = _compiler(request.cc)
+        compiler, reason = _compiler(target, request.cc)
         if compiler is None:
             if request.require_engine:
                 raise MissingCapabilityError(f"{reason}; without --require-engine the C sources alone are written")
@@ -53,10 +54,10 @@ class CFormat:
         )
 
 
-def _compiler(named: str | None) -> tuple[Compiler | None, str]:
-    """Return the compiler, or None and why there is none. One that `--cc` named must be there."""
+def _compiler(target: Target, named: str | None) -> tuple[Compiler | None, str]:
+    """Return the compiler for a target, or None and why there is none. One that `--cc` named must be there."""
     try:
-        return find_compiler(named), ""
+        return compiler_for(target, named), ""
     except MissingCapabilityError as error:
         if named is not None:
             raise
