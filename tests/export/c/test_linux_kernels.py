@@ -62,7 +62,7 @@ def logits(network, tmp_path_factory):
 @pytest.mark.parametrize("run", RUNS)
 def test_logits_of_digits_are_the_same_bits(tmp_path, network, logits, run):
     _, model, batch = network
-    assert len(np.unique(logits.argmax(axis=1))) > 1
+    assert len(np.unique(logits, axis=0)) > 250  # digits are told apart, though the weights are random
     assert built_for(run, tmp_path, model).run(batch).tobytes() == logits.tobytes()
 
 

@@ -113,14 +113,14 @@ EDGELINE_INLINE void edgeline_dequantise(const edgeline_walk *walk, const uint8_
     const ptrdiff_t s = walk->x[5], t = walk->y[5];
     const edgeline_factors scale = edgeline_factors_all(walk->scale);
     const edgeline_sums zero = edgeline_sums_all(-walk->zero_a);
+    const int whole = s == 1 && t == 1 && walk->flip == 0 ? count / EDGELINE_SUMS * EDGELINE_SUMS : 0;
     EDGELINE_WALK(walk, {
-        int k = 0;
-        for (; s == 1 && t == 1 && walk->flip == 0 && k + EDGELINE_SUMS <= count; k += EDGELINE_SUMS)
+        for (int k = 0; k < whole; k += EDGELINE_SUMS)
             edgeline_floats_store(
                 y + o + k,
                 edgeline_settled(edgeline_times(edgeline_sums_add(edgeline_bytes_load(x + i + k), zero), scale)),
                 EDGELINE_SUMS);
-        for (; k < count; k++) {
+        for (int k = whole; k < count; k++) {
             float one;
             const edgeline_sums number = edgeline_sums_all((x[i + k * s] ^ walk->flip) - walk->zero_a);
             edgeline_floats_store(&one, edgeline_settled(edgeline_times(number, scale)), 1);
