@@ -14,8 +14,7 @@ from edgeline_export.c.program import Program
 from edgeline_export.c.targets import ARM64, Target, Variant
 from edgeline_export.c.text import identifier
 
-
-# Where Linux says on 64-bit ARM what a CPU has, by the names of /proc/cpuinfo. GCC 12 has no __builtin_cpu_supports there.
+# Where Linux says what a 64-bit ARM has, by the names of /proc/cpuinfo. GCC 12 has no __builtin_cpu_supports for it.
 _ARM_BITS = {"asimddp": ("AT_HWCAP", "HWCAP_ASIMDDP"), "i8mm": ("AT_HWCAP2", "HWCAP2_I8MM")}
 _HWCAP = """#if defined(__linux__)
 #include <sys/auxv.h>

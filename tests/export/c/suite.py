@@ -57,7 +57,8 @@ def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), is
     executable = folder / f"suite-{cc}"
     done = subprocess.run(
         [compiler(cc), "-std=c99", *WARNINGS, "-Wno-unused-function", "-Wno-cast-function-type", *flags,
-         *(chosen.variants[-1].flags if isa is None else isa), f"-I{folder}", RUNNER, folder / "suite.c", "-o", executable, "-lm"],
+         *(chosen.variants[-1].flags if isa is None else isa), f"-I{folder}", RUNNER, folder / "suite.c", "-o",
+         executable, "-lm"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[:4000]

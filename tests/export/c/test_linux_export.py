@@ -119,7 +119,9 @@ def test_a_compiler_for_another_architecture(export, tmp_path):
 
 def test_a_compiler_that_cannot_make_the_instruction_set(export, tmp_path):
     words = "cc1: error: invalid feature modifier in '-march=armv8.2-a+dotprod+i8mm'"
-    cc = fake_compiler(tmp_path / "cc", f'case "$*" in *i8mm*) echo "{words}" >&2; exit 1;; *) touch a.o; exit 0;; esac')
+    cc = fake_compiler(
+        tmp_path / "cc", f'case "$*" in *i8mm*) echo "{words}" >&2; exit 1;; *) touch a.o; exit 0;; esac'
+    )
     code, err, folder = export("aarch64", "--cc", cc)
     assert code == 3
     assert f"odd-cc 7.0 does not compile tiny.c for neon-i8mm: {words}; sources and" in one_line(err)
@@ -176,8 +178,9 @@ def test_a_library_that_computes_something_else_is_found_out(export, tmp_path):
     cc = fake_compiler(tmp_path / "cc", f'test -f tiny.c && {edit}\nexec {run.cc} "$@"')
     code, err, folder = export("aarch64", "--cc", cc)
     assert code == 1, err
-    assert "the self-test under qemu-aarch64 -cpu cortex-a53 ended with exit code 1: output 1 of input 0 is 1000000, " in (
-        one_line(err)
+    assert (
+        "the self-test under qemu-aarch64 -cpu cortex-a53 ended with exit code 1: output 1 of input 0 is 1000000, "
+        in (one_line(err))
     )
     assert "; 16 outputs are further off than allowed; nothing was written" in one_line(err)
     assert not folder.exists()
@@ -247,7 +250,9 @@ def test_a_library_chooses_by_the_cpu_and_gives_the_same_bits(tmp_path):
     (tmp_path / "net.h").write_bytes(files["net.h"])
     (tmp_path / "says.c").write_text(SAYS)
     subprocess.run(
-        [*cc.command, "says.c", "-I.", "-L.", f"-l:{library.file}", "-Wl,-rpath,.", "-o", "says"], cwd=tmp_path, check=True
+        [*cc.command, "says.c", "-I.", "-L.", f"-l:{library.file}", "-Wl,-rpath,.", "-o", "says"],
+        cwd=tmp_path,
+        check=True,
     )
     plain = tmp_path / "plain"
     plain.mkdir()

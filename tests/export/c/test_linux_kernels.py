@@ -111,18 +111,17 @@ def random_network(random):
     """Conv, perhaps a table and a pooling, Conv, Gemm: sizes, strides and padding at random."""
     channels, height, width = random.choice([1, 1, 2, 5]), random.integers(9, 26), random.integers(9, 30)
     g = Qdq((int(channels), int(height), int(width)))
-    y, scale = g.quantised("x", 1 / 32, int(random.integers(0, 256))), 1 / 32
+    y, scale, given = g.quantised("x", 1 / 32, int(random.integers(0, 256))), 1 / 32, int(channels)
     for layer in range(int(random.integers(1, 3))):
         out, kernel = int(random.integers(1, 20)), [int(n) for n in random.integers(1, 6, 2)]
         pads, strides = [int(n) for n in random.integers(0, 3, 4)], [int(n) for n in random.integers(1, 3, 2)]
-        per_group = channels if layer == 0 else previous
-        y = g.conv(f"c{layer}", y, scale, out, int(per_group), tuple(kernel), pads=pads, strides=strides)
-        y, scale, previous = g.quantised(y, 1 / 40, int(random.integers(60, 200))), 1 / 40, out
+        y = g.conv(f"c{layer}", y, scale, out, given, tuple(kernel), pads=pads, strides=strides)
+        y, scale, given = g.quantised(y, 1 / 40, int(random.integers(60, 200))), 1 / 40, out
         if random.random() < 0.4:
             y, scale = g.quantised(g.node("Sigmoid", [y], f"s{layer}"), 1 / 255, 0), 1 / 255
         if layer == 0 and random.random() < 0.7:
-            kind, scale = random.choice(["MaxPool", "AveragePool"]), scale
-            y = g.node(str(kind), [y], "p", kernel_shape=[2, 2], strides=[2, 2])
+            kind = str(random.choice(["MaxPool", "AveragePool"]))
+            y = g.node(kind, [y], "p", kernel_shape=[2, 2], strides=[2, 2])
             scale = scale if kind == "MaxPool" else scale * 0.83
             y = g.quantised(y, scale, 0 if scale < 1 / 200 else 128)
     return g.model(y), g.batch_of()

@@ -6,9 +6,8 @@
  *
  * Every number is the same with every compiler and instruction set: sums are integers; (float)sum * factor is rounded
  * once, clamped, and rounded to the nearest integer, halves to even. The product must not be contracted with a
- * following addition: edgeline_settled() stands between. Instructions that multiply signed by signed bytes (aarch64
- * sdot, Helium) fit under the same functions: x ^ 0x80 is x - 128, EDGELINE_DOT_OFFSET is then 128, and the bias holds
- * 128 * sum(w) more.
+ * following addition: edgeline_settled() stands between. Where signed bytes meet signed ones (dot_neon.c), x ^ 0x80 is
+ * x - 128, EDGELINE_DOT_OFFSET is 128, and the bias holds 128 * sum(w) more.
  *
  * needs: vector grid */
 
@@ -364,7 +363,7 @@ EDGELINE_INLINE edgeline_sums edgeline_looked_up_one(edgeline_sums v, const uint
 
 #endif
 
-/* Fours that one load brings, of which each product takes one by its place: here one, in all lanes. */
+/* Fours that one load brings, of which a product takes one by its place (dot_neon.c): here one, in all lanes. */
 #define EDGELINE_FOURS 1
 typedef edgeline_x4 edgeline_fours_x;
 typedef edgeline_w4 edgeline_fours_w;
