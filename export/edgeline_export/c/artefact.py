@@ -36,6 +36,7 @@ from edgeline_export.c.read import network_from_onnx
 from edgeline_export.c.targets import Target
 from edgeline_export.c.text import comment, identifier, string_literal
 from edgeline_export.c.toolchain import CompileError, Library, Machine, build_library, machine_of
+from edgeline_export.c.user_emulator import emulator_name, selftest_emulated
 from edgeline_export.c.weights import total_bytes
 from edgeline_export.formats.interface import NATIVE, ExportRequest
 from edgeline_export.subject import Subject
@@ -88,7 +89,7 @@ def compile_network(
         compilation=_record(program, pixels, name, library),
         open_session=None if isa is None else NativeSession,
         engine=None if isa is None else f"native, {isa}",
-        finish=lambda artefact, inputs, judged: _finish(artefact, inputs, judged, program, target, isa),
+        finish=lambda artefact, inputs, judged: _finish(artefact, inputs, judged, program, target, isa, library),
     )
 
 
@@ -145,6 +146,16 @@ def _companions(name: str, program: Program, target: Target, library: Library | 
     """Return what lies beside the sources, but for what needs the gate's outputs."""
     flags = shlex.join(target.variants[0].flags)
     files = {"CMakeLists.txt": _filled("CMakeLists.txt", name=name, target=target.name, flags=flags)}
+    if target.compiler is not None and target.board is None:
+        files[f"{target.name}.cmake"] = _filled(
+            "toolchain.cmake",
+            name=name,
+            target=target.name,
+            packages=target.packages,
+            compiler=target.compiler,
+            architecture=target.architecture,
+            emulator=emulator_name(target.architecture or ""),
+        )
     if library is not None:
         what = f"{comment(program.name)} as a C library, for the target {target.name}"
         files[f"{name}.pc"] = _filled("library.pc", name=name, what=what, version=__version__)
@@ -176,12 +187,20 @@ def _finish(
     program: Program,
     target: Target,
     isa: str | None,
+    library: Library | None,
 ) -> dict[str, bytes]:
-    """Hold the instruction sets that were not judged against those that were, and write the self-test in C."""
+    """Hold the instruction sets that were not judged against those that were, and write the self-test in C.
+
+    Where the library is for another CPU, QEMU runs that self-test with it.
+    """
     expected = judged.outputs[: len(inputs)]
     if isa is not None:
         _check_other_variants(artefact, inputs, expected, judged.tolerance, target, isa)
-    return selftest_in_c(program, inputs, expected, judged.tolerance, artefact.manifest.labels)
+    files = selftest_in_c(program, inputs, expected, judged.tolerance, artefact.manifest.labels)
+    if library is not None and library.machine.architecture != architecture_here():
+        header = f"{identifier(program.name)}.h"
+        note(selftest_emulated(library, {**files, header: artefact.file(header).read_bytes()}))
+    return files
 
 
 def _check_other_variants(

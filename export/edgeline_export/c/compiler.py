@@ -79,7 +79,10 @@ def complaint_of(answer: subprocess.CompletedProcess[str]) -> str:
     return errors[0].strip() if errors else f"exit code {answer.returncode}"
 
 
-def check_headers(complaint: str) -> None:
-    """Raise MissingCapabilityError where a complaint means that the C library's headers are not installed."""
+def check_headers(complaint: str, packages: str = "libc6-dev") -> None:
+    """Raise MissingCapabilityError where a complaint means that the C library's headers are not installed.
+
+    `packages` are Debian's that bring them.
+    """
     if ("No such file or directory" in complaint and ".h" in complaint) or "cannot find crt" in complaint:
-        raise MissingCapabilityError(f"the C library's headers are missing ({complaint}): apt-get install libc6-dev")
+        raise MissingCapabilityError(f"the C library's headers are missing ({complaint}): apt-get install {packages}")

@@ -11,8 +11,29 @@ from dataclasses import dataclass
 from edgeline_export.c.entry import has_threads
 from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.program import Program
-from edgeline_export.c.targets import Target, Variant
+from edgeline_export.c.targets import ARM64, Target, Variant
 from edgeline_export.c.text import identifier
+
+# Where Linux says what a 64-bit ARM has, by the names of /proc/cpuinfo. GCC 12 has no __builtin_cpu_supports for it.
+_ARM_BITS = {"asimddp": ("AT_HWCAP", "HWCAP_ASIMDDP"), "i8mm": ("AT_HWCAP2", "HWCAP2_I8MM")}
+_HWCAP = """#if defined(__linux__)
+#include <sys/auxv.h>
+#else /* no other system is asked: the first instruction set is for every CPU */
+#define getauxval(which) 0ul
+#endif
+#ifndef AT_HWCAP
+#define AT_HWCAP 16
+#endif
+#ifndef AT_HWCAP2
+#define AT_HWCAP2 26
+#endif
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1ul << 20)
+#endif
+#ifndef HWCAP2_I8MM
+#define HWCAP2_I8MM (1ul << 13)
+#endif
+"""
 
 
 def needs_dispatch(target: Target) -> bool:
@@ -88,18 +109,22 @@ typedef struct {{
         rows.insert(0, _row(name, "_none", functions))
         first = 1
     table = "\n".join(rows)
+    arm = target.architecture == ARM64
+    if arm:
+        parts.insert(1, _HWCAP)
     parts.append(
         f"static const {name}_variant {name}_variants[] = {{\n{table}\n}};\n\n"
         f"static const {name}_variant *{name}_chosen = &{name}_variants[0];\n"
     )
-    parts += [_has(name, variant) for variant in target.variants if variant.features]
+    parts += [_has(name, variant, arm) for variant in target.variants if variant.features]
     choices = [
         f"    if ({name}_has_{variant.suffix}()) {name}_chosen = &{name}_variants[{index}];"
         for index, variant in enumerate(target.variants, first)
         if variant.features
     ]
+    first_of_all = "" if arm else "    __builtin_cpu_init();\n"
     parts.append(
-        f"__attribute__((constructor)) static void {name}_choose(void)\n{{\n    __builtin_cpu_init();\n"
+        f"__attribute__((constructor)) static void {name}_choose(void)\n{{\n{first_of_all}"
         + "\n".join(choices)
         + "\n}\n"
     )
@@ -146,7 +171,11 @@ def _none(name: str, functions: Sequence[_Function]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _has(name: str, variant: Variant) -> str:
+def _has(name: str, variant: Variant, arm: bool) -> str:
     """Return the function that asks whether the CPU, and the system on it, have what a variant needs."""
-    asked = "\n           && ".join(f'__builtin_cpu_supports("{feature}")' for feature in variant.features)
+    asks = [
+        "(getauxval({}) & {})".format(*_ARM_BITS[feature]) if arm else f'__builtin_cpu_supports("{feature}")'
+        for feature in variant.features
+    ]
+    asked = "\n           && ".join(asks)
     return f"static int {name}_has_{variant.suffix}(void)\n{{\n    return {asked};\n}}\n"

@@ -37,7 +37,7 @@ def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixe
         _POSIX,
         f'#include "{name}.h"\n\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n',
         settings_text(target),
-        *(_kernel(stem) for stem in kernels_of(program, pixels)),
+        *(_kernel(stem) for stem in kernels_of(program, pixels, target)),
         weights_text(arrays_of(program, pixels), name),
         *(_step_function(program, step, index, name) for index, step in enumerate(program.steps)),
         entry_text(program, pixels, name),
@@ -45,15 +45,16 @@ def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixe
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
-def kernels_of(program: Program, pixels: Pixels | str = NO_PIXELS) -> list[str]:
-    """Return the kernels that a program uses, each behind those that it needs."""
+def kernels_of(program: Program, pixels: Pixels | str = NO_PIXELS, target: Target | None = None) -> list[str]:
+    """Return the kernels that a program uses, each behind those that it needs; `target` may have forms of its own."""
+    own = {} if target is None else dict(target.own_kernels)
     ordered = ["isa", "vector", "run", "profile", *(["threads"] if has_threads(program) else [])]
 
     def add(stem: str) -> None:
         if stem in ordered:
             return
         found = _NEEDS.search(_kernel(stem))
-        for needed in found[1].split() if found else ():
+        for needed in [*(found[1].split() if found else ()), *own.get(stem, ())]:
             add(needed)
         ordered.append(stem)
 

@@ -7,7 +7,9 @@ A target with a board has no operating system: boards.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgeline.architecture import architecture_here
 from edgeline.errors import UnknownNameError
@@ -35,10 +37,11 @@ class Target:
 
     A CPU that has what one of `variants` needs has what those before it need. `architecture`: the only one that its
     flags fit, in the words of edgeline.architecture; None for any. `compiler` is what is looked for where this
-    machine's own makes code for another one, `packages` are Debian's that bring it. `dot_block` is the block of integer
-    layers, 1 for the kernels of microcontrollers (lower/integers_taps.py). `signed_dot`: their kernels take x - 128 for
-    the byte x, so 128 times a channel's weights is in its bias. `optimise`: the compiler's flags in place of those of
-    toolchain.py.
+    machine's own makes code for another one, `packages` are Debian's that bring it. `tile_blocks`: of channels, that a
+    tile of a float Conv keeps in registers at most. `dot_block` is the block of integer layers, 1 for the kernels of
+    microcontrollers (lower/integers_taps.py). `signed_dot`: their kernels take x - 128 for the byte x, so 128 times a
+    channel's weights is in its bias. `optimise`: the compiler's flags in place of those of toolchain.py. `own_kernels`:
+    by the name of a kernel, the files before it that hold this target's form of it.
     """
 
     name: str
@@ -48,12 +51,14 @@ class Target:
     block: int = 16
     rows: int = 8
     vectors: bool = True
+    tile_blocks: int = 4
     dot_block: int = 16
     signed_dot: bool = False
     compiler: str | None = None
     packages: str = ""
     optimise: tuple[str, ...] = ()
     board: Board | None = None
+    own_kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _X86 = "x86_64"
@@ -67,7 +72,9 @@ _VNNI = Variant(
     ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi"),
     (*_V4.features, "avx512vnni", "avx512vbmi"),
 )
-_ARM64 = "aarch64"
+ARM64 = "aarch64"
+_NEON = {"dot_u8s8": ("dot_neon",)}
+_I8MM_KERNELS = {**_NEON, "conv2d_planar_u8": ("conv2d_planar_i8mm",)}
 _DOTPROD = Variant("dotprod", "neon-dotprod", ("-march=armv8.2-a+dotprod",), ("asimddp",))
 _I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTPROD.features, "i8mm"))
 
@@ -119,10 +126,12 @@ TARGETS = {
             "aarch64",
             "64-bit ARM with NEON, and dot products where the CPU has them",
             (Variant("base", "neon", ()), _DOTPROD, _I8MM),
-            _ARM64,
+            ARM64,
             block=4,
+            tile_blocks=2,
             dot_block=4,
             signed_dot=True,
+            own_kernels=_I8MM_KERNELS,
             compiler="aarch64-linux-gnu-gcc",
             packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
         ),
@@ -133,8 +142,10 @@ TARGETS = {
             "arm",
             block=4,
             rows=1,
+            tile_blocks=1,
             dot_block=4,
             signed_dot=True,
+            own_kernels=_NEON,
             compiler="arm-linux-gnueabihf-gcc",
             packages="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
         ),
@@ -158,6 +169,10 @@ TARGETS = {
 }
 
 
+# By the architecture of a machine.
+_NATIVE = {_X86: "x86-64", ARM64: "aarch64", "riscv64": "riscv64"}
+
+
 def target_from_name(name: str) -> Target:
     """Look a target up; "native" is this machine's. Raises UnknownNameError, which lists the nearest names."""
     if name == "native":
@@ -169,4 +184,6 @@ def target_from_name(name: str) -> Target:
 
 def native_target() -> Target:
     """Return the target for machines like this one."""
-    return TARGETS["x86-64" if architecture_here() == _X86 else "generic"]
+    if platform.machine().lower().startswith(("armv7", "armv8")):  # 32-bit ARM; what is before them has no NEON
+        return TARGETS["armv7"]
+    return TARGETS[_NATIVE.get(architecture_here(), "generic")]

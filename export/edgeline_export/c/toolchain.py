@@ -7,6 +7,7 @@ target give the same bytes anywhere. It compiles nothing but what the generator 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeline.architecture import architecture_from_name
+from edgeline.architecture import architecture_from_name, architecture_here
 from edgeline.errors import MissingCapabilityError
-from edgeline_export.c.compiler import Compiler, check_headers, complaint_of, run_compiler
+from edgeline_export.c.compiler import (
+    Compiler,
+    NoCompilerError,
+    check_headers,
+    complaint_of,
+    find_compiler,
+    run_compiler,
+)
 from edgeline_export.c.dispatch import needs_dispatch
 from edgeline_export.c.elf import code_bytes
 from edgeline_export.c.targets import Target, Variant
@@ -90,6 +98,27 @@ def machine_of(compiler: Compiler) -> Machine:
     return Machine(triplet, architecture_from_name(triplet.partition("-")[0]))
 
 
+def compiler_for(target: Target, named: str | None = None) -> Compiler:
+    """Return the compiler for a target: `named`, else one that makes code for its architecture.
+
+    For this machine's own, and for targets that name no compiler, that is find_compiler()'s; for another it is `$CC`
+    where that makes code for it, else the target's own, on the path. Raises NoCompilerError, which says what to
+    install, when there is none.
+    """
+    if named is not None or target.compiler is None or target.architecture == architecture_here():
+        return find_compiler(named)
+    if os.environ.get("CC"):
+        compiler = find_compiler()
+        if machine_of(compiler).architecture == target.architecture:
+            return compiler
+    if shutil.which(target.compiler) is None:
+        raise NoCompilerError(
+            f"{target.compiler}, which makes code for {target.name}, is not on the path: apt-get install "
+            f"{target.packages}, or give --cc"
+        )
+    return find_compiler(target.compiler)
+
+
 def build_library(
     name: str, sources: Mapping[str, bytes], dispatch: str, target: Target, compiler: Compiler, machine: Machine
 ) -> Library:
@@ -106,9 +135,9 @@ def build_library(
         (folder / f"{name}_dispatch.c").write_text(dispatch, encoding="utf-8")
         jobs = _jobs(name, target)
         with ThreadPoolExecutor(max_workers=min(len(jobs), len(os.sched_getaffinity(0)))) as pool:
-            list(pool.map(lambda job: _compile(compiler, job, folder), jobs.values()))
+            list(pool.map(lambda job: _compile(compiler, job, folder, target), jobs.values()))
         soname = f"-Wl,-soname,{file}"
-        _compile(compiler, [*_LINK, soname, *jobs, "-o", file, "-lm", "-lpthread"], folder)
+        _compile(compiler, [*_LINK, soname, *jobs, "-o", file, "-lm", "-lpthread"], folder, target)
         return Library(file, (folder / file).read_bytes(), compiler, machine, target)
 
 
@@ -131,11 +160,13 @@ def _arguments(source: str, made: str, variant: Variant, defined: Sequence[str])
     return [*FLAGS, *_SHARED, *variant.flags, *defined, "-I.", "-c", source, "-o", made]
 
 
-def _compile(compiler: Compiler, arguments: Sequence[str], folder: Path) -> None:
+def _compile(compiler: Compiler, arguments: Sequence[str], folder: Path, target: Target) -> None:
     answer = run_compiler([*compiler.command, *arguments], folder)
     if answer.returncode == 0:
         return
     words = complaint_of(answer)
-    check_headers(words)
+    check_headers(words, target.packages if target.compiler == Path(compiler.command[0]).name else "libc6-dev")
     what = next((word for word in arguments if word.endswith(".c")), "the library")
+    isas = [v.isa for v in target.variants if v.flags and f"{what[:-2]}_{v.suffix}.o" in arguments]
+    what += f" for {isas[0]}" if isas else ""
     raise CompileError(f"{compiler.version} does not compile {what}: {words}", answer.stdout + answer.stderr)

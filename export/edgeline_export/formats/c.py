@@ -9,9 +9,10 @@ from edgeline import interrupts
 from edgeline.artefact import Artefact
 from edgeline.command import note
 from edgeline.errors import MissingCapabilityError
-from edgeline_export.c.compiler import Compiler, NoCompilerError, find_compiler
+from edgeline_export.c.compiler import Compiler, NoCompilerError
 from edgeline_export.c.firmware import board_compiler
-from edgeline_export.c.targets import Target, target_from_name
+from edgeline_export.c.targets import Target, native_target, target_from_name
+from edgeline_export.c.toolchain import compiler_for
 from edgeline_export.formats.interface import Availability, ExportRequest
 from edgeline_export.formats.packages import missing_packages
 from edgeline_export.subject import Subject
@@ -31,7 +32,7 @@ class CFormat:
         if missing is not None:
             return missing
         try:
-            compiler, reason = _compiler(None)
+            compiler, reason = _compiler(native_target(), None)
         except MissingCapabilityError as error:  # CC names one that is not there
             compiler, reason = None, str(error)
         return Availability(True, remark="" if compiler else f"without a library here: {reason}")
@@ -39,7 +40,7 @@ class CFormat:
     def export(self, subject: Subject, request: ExportRequest) -> Artefact:
         """Generate, compile where there is a compiler, verify, and put in place."""
         target = target_from_name(request.target)
-        compiler, reason = _compiler(request.cc) if target.board is None else _board_compiler(target, request.cc)
+        compiler, reason = _compiler(target, request.cc)
         if compiler is None:
             if request.require_engine:
                 raise MissingCapabilityError(f"{reason}; without --require-engine the C sources alone are written")
@@ -57,17 +58,9 @@ class CFormat:
         )
 
 
-def _compiler(named: str | None) -> tuple[Compiler | None, str]:
-    """Return the compiler, or None and why there is none. One that `--cc` or CC named must be there."""
+def _compiler(target: Target, named: str | None) -> tuple[Compiler | None, str]:
+    """Return the compiler for a target, or None and why there is none. One that `--cc` or CC named must be there."""
     try:
-        return find_compiler(named), ""
-    except NoCompilerError as error:
-        return None, str(error)
-
-
-def _board_compiler(target: Target, named: str | None) -> tuple[Compiler | None, str]:
-    """Return the same for a board."""
-    try:
-        return board_compiler(target, named), ""
+        return (compiler_for if target.board is None else board_compiler)(target, named), ""
     except NoCompilerError as error:
         return None, str(error)

@@ -33,14 +33,15 @@ class Built:
 
     program: object
     executable: Path
+    emulator: tuple[str, ...] = ()
 
     def run(self, batch):
         """[n, ...] -> [n, ...], computed by the executable; fails the test when it crashes or returns a code."""
-        return run_executable(self.program, [self.executable], batch)
+        return run_executable(self.program, [*self.emulator, self.executable], batch)
 
     def run_told(self, batch):
         """What run() returns, and what the executable says on stderr."""
-        return run_executable_told(self.program, [self.executable], batch)
+        return run_executable_told(self.program, [*self.emulator, self.executable], batch)
 
 
 def run_executable(program, command, batch, dtype=None):

@@ -20,14 +20,15 @@ class Member:
     program: object
     executable: Path
     index: int
+    emulator: tuple[str, ...] = ()
 
     def run(self, batch):
         """[n, ...] -> [n, ...], computed by the executable; fails the test when it crashes or returns a code."""
-        return run_executable(self.program, [self.executable, str(self.index)], batch)
+        return run_executable(self.program, [*self.emulator, self.executable, str(self.index)], batch)
 
 
-def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), check=True):
-    """{name: program}, all lowered for one target -> {name: what runs it}."""
+def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), isa=None, emulator=()):
+    """{name: program}, all lowered for one target -> {name: what runs it}; `isa`: the flags of another variant."""
     chosen = target_from_name(target)
     kernels, bodies, rows = [], [], []
     for name, program in programs.items():
@@ -36,7 +37,7 @@ def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), ch
             if file.endswith(".h"):
                 (folder / file).write_text(text)
                 continue
-            for stem in kernels_of(program):
+            for stem in kernels_of(program, target=chosen):
                 kernel = (KERNELS / f"{stem}.c").read_text()
                 assert kernel.rstrip("\n") in text
                 text = text.replace(kernel.rstrip("\n"), "", 1)
@@ -56,8 +57,9 @@ def build_suite(folder, programs, target="generic", cc="gcc", flags=("-O1",), ch
     executable = folder / f"suite-{cc}"
     done = subprocess.run(
         [compiler(cc), "-std=c99", *WARNINGS, "-Wno-unused-function", "-Wno-cast-function-type", *flags,
-         *chosen.variants[-1].flags, f"-I{folder}", RUNNER, folder / "suite.c", "-o", executable, "-lm"],
+         *(chosen.variants[-1].flags if isa is None else isa), f"-I{folder}", RUNNER, folder / "suite.c", "-o",
+         executable, "-lm"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[:4000]
-    return {name: Member(program, executable, i) for i, (name, program) in enumerate(programs.items())}
+    return {name: Member(program, executable, i, emulator) for i, (name, program) in enumerate(programs.items())}

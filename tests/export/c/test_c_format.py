@@ -6,6 +6,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -219,12 +220,14 @@ def test_a_compiler_for_another_architecture_than_the_targets(export, tmp_path):
     assert "makes code for riscv64, the target x86-64-v3 is not for that" in one_line(err)
 
 
-def test_a_library_for_another_machine_is_judged_by_the_graph(export, tmp_path):
+def test_a_library_for_another_machine_is_judged_by_the_graph(export, tmp_path, monkeypatch):
     """What the compiler makes is really for this machine, but it says otherwise, and nobody may load it then."""
+    monkeypatch.setattr("edgeline_export.c.user_emulator.shutil", SimpleNamespace(which=lambda name: None))
     cc = odd_compiler(tmp_path, f'exec {compiler("gcc")} "$@"', "riscv64-linux-gnu")
     code, err, folder = export("--cc", cc, "--target", "generic", name="tiny.fp32.c@generic")
     assert code == 0, err
     assert "the library does not run on this machine: its graph is judged in its place" in err
+    assert "no self-test of the library: qemu-riscv64 is not installed, apt-get install qemu-user" in err
     manifest = open_artefact(folder).manifest
     assert manifest.target == {"name": "generic", "architecture": "riscv64"}
     assert manifest.verification["engine"] == "onnxruntime, the same graph"

@@ -20,11 +20,11 @@ FIXED = settings(
 SEVERAL = st.lists(graphs(), min_size=6, max_size=16)
 
 
-def check(models, target, cc, flags):
+def check(models, target, cc, flags, **emulated):
     """Each graph computes what ONNX Runtime computes, one sample, three, and more than a block of them."""
     programs = {f"net{i}": program_of(model, target, f"net{i}") for i, model in enumerate(models)}
     with tempfile.TemporaryDirectory() as folder:
-        built = build_suite(Path(folder), programs, target, cc, flags)
+        built = build_suite(Path(folder), programs, target, cc, flags, **emulated)
         for model, network in zip(models, built.values(), strict=True):
             first = model.graph.input[0].type.tensor_type.shape.dim
             shape = [dimension.dim_value for dimension in first[1:]]

@@ -11,7 +11,11 @@
  * needs: vector activation_f32 */
 
 enum { EDGELINE_NO_POOL, EDGELINE_MAX_POOL, EDGELINE_AVERAGE_POOL };
-enum { EDGELINE_TILE_VECTORS = 4, EDGELINE_TILE_PIXELS = 28 };
+/* Registers for the sums of a tile of so many vectors of channels: the others hold weights and numbers. */
+#define EDGELINE_TILE_ROOM(vectors) \
+    (EDGELINE_REGISTERS - (EDGELINE_NUMBERS == 1 ? 4 : EDGELINE_NUMBERS * (vectors) + 2))
+
+enum { EDGELINE_TILE_VECTORS = 4, EDGELINE_TILE_PIXELS = 28, EDGELINE_SHARED_NUMBERS = 32 };
 
 typedef struct {
     int count;
@@ -55,12 +59,73 @@ EDGELINE_INLINE edgeline_vf edgeline_conv2d_pooled(const edgeline_conv2d *layer,
     return edgeline_activate_all(pooled, layer->behind);
 }
 
+/* `taps` taps that lie beside each other, one or EDGELINE_NUMBERS, added to the sums of a tile. */
+EDGELINE_INLINE void edgeline_conv2d_taps(const edgeline_conv2d *layer, const float *from, const float *w,
+                                          ptrdiff_t block, const int taps, const int pixels, const int vectors,
+                                          edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS])
+{
+    const int columns = layer->pool_columns, count = layer->pool_rows * columns;
+    edgeline_vf weights[EDGELINE_NUMBERS][EDGELINE_TILE_VECTORS];
+    EDGELINE_UNROLL
+    for (int t = 0; t < taps; t++) {
+        EDGELINE_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int lane = v * EDGELINE_LANES;
+            weights[t][v] =
+                edgeline_load(w + t * EDGELINE_BLOCK + lane / EDGELINE_BLOCK * block + lane % EDGELINE_BLOCK);
+        }
+    }
+    EDGELINE_UNROLL
+    for (int p = 0; p < pixels; p++) {
+        const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
+        const edgeline_vf numbers = edgeline_numbers(from + row * layer->in_row + column * layer->in_column, taps);
+        EDGELINE_UNROLL
+        for (int t = 0; t < taps; t++) {
+            EDGELINE_UNROLL
+            for (int v = 0; v < vectors; v++)
+                sums[v][p] = edgeline_plus_product(sums[v][p], numbers, t, weights[t][v]);
+        }
+    }
+}
+
+/* A row of taps that lie beside each other, as the tile's pixels do: what they share is read once, a vector at a time.
+ * `beside` pixels of a row lie beside each other, a number apart. */
+EDGELINE_INLINE void edgeline_conv2d_shared(const edgeline_conv2d *layer, const float *from, const float *w,
+                                            ptrdiff_t block, const int pixels, const int vectors,
+                                            edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS])
+{
+    const int taps = layer->taps[2].count, all = pixels + taps - 1;
+    edgeline_vf numbers[EDGELINE_SHARED_NUMBERS];
+    EDGELINE_UNROLL
+    for (int i = 0; i < all; i += EDGELINE_NUMBERS)
+        if (i + EDGELINE_NUMBERS <= all) numbers[i] = edgeline_load(from + i);
+        else
+            for (int k = i; k < all; k++) numbers[k] = edgeline_all(from[k]);
+    EDGELINE_UNROLL
+    for (int t = 0; t < taps; t++) {
+        EDGELINE_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int lane = v * EDGELINE_LANES;
+            const edgeline_vf weights =
+                edgeline_load(w + t * EDGELINE_BLOCK + lane / EDGELINE_BLOCK * block + lane % EDGELINE_BLOCK);
+            EDGELINE_UNROLL
+            for (int p = 0; p < pixels; p++) {
+                const int at = p + t, whole = at / EDGELINE_NUMBERS * EDGELINE_NUMBERS;
+                if (whole + EDGELINE_NUMBERS <= all)
+                    sums[v][p] = edgeline_plus_product(sums[v][p], numbers[whole], at % EDGELINE_NUMBERS, weights);
+                else
+                    sums[v][p] = edgeline_plus_product(sums[v][p], numbers[at], 0, weights);
+            }
+        }
+    }
+}
+
 /* The sums of a tile: `pixels` of the convolution, in the order of their windows, times `vectors` of channels. */
 EDGELINE_INLINE void edgeline_conv2d_sums(const edgeline_conv2d *layer, const float *x, const float *w, const float *b,
                                           ptrdiff_t block, const int pixels, const int vectors,
                                           edgeline_vf sums[EDGELINE_TILE_VECTORS][EDGELINE_TILE_PIXELS])
 {
-    const int columns = layer->pool_columns, count = layer->pool_rows * columns;
+    const int count = layer->pool_rows * layer->pool_columns;
     EDGELINE_UNROLL
     for (int v = 0; v < vectors; v++) {
         const edgeline_vf bias = edgeline_load(b + v * EDGELINE_LANES);
@@ -70,21 +135,21 @@ EDGELINE_INLINE void edgeline_conv2d_sums(const edgeline_conv2d *layer, const fl
     for (int i = 0; i < layer->taps[0].count; i++)
         for (int j = 0; j < layer->taps[1].count; j++) {
             const float *from = x + i * layer->taps[0].stride + j * layer->taps[1].stride;
-            for (int k = 0; k < layer->taps[2].count; k++) {
-                edgeline_vf weights[EDGELINE_TILE_VECTORS];
-                EDGELINE_UNROLL
-                for (int v = 0; v < vectors; v++) {
-                    const int lane = v * EDGELINE_LANES;
-                    weights[v] = edgeline_load(w + lane / EDGELINE_BLOCK * block + lane % EDGELINE_BLOCK);
-                }
-                EDGELINE_UNROLL
-                for (int p = 0; p < pixels; p++) {
-                    const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
-                    const edgeline_vf number =
-                        edgeline_all(from[row * layer->in_row + column * layer->in_column]);
-                    EDGELINE_UNROLL
-                    for (int v = 0; v < vectors; v++) sums[v][p] += number * weights[v];
-                }
+            int k = 0;
+            if (EDGELINE_NUMBERS > 1 && layer->in_column == 1 && count == 1 && layer->taps[2].stride == 1 &&
+                pixels + layer->taps[2].count <= EDGELINE_SHARED_NUMBERS) {
+                edgeline_conv2d_shared(layer, from, w, block, pixels, vectors, sums);
+                w += layer->taps[2].count * EDGELINE_BLOCK;
+                continue;
+            }
+            for (; EDGELINE_NUMBERS > 1 && layer->taps[2].stride == 1 && k + EDGELINE_NUMBERS <= layer->taps[2].count;
+                 k += EDGELINE_NUMBERS) {
+                edgeline_conv2d_taps(layer, from, w, block, EDGELINE_NUMBERS, pixels, vectors, sums);
+                from += EDGELINE_NUMBERS;
+                w += EDGELINE_NUMBERS * EDGELINE_BLOCK;
+            }
+            for (; k < layer->taps[2].count; k++) {
+                edgeline_conv2d_taps(layer, from, w, block, 1, pixels, vectors, sums);
                 from += layer->taps[2].stride;
                 w += EDGELINE_BLOCK;
             }
@@ -112,7 +177,7 @@ EDGELINE_INLINE void edgeline_conv2d_row(const edgeline_conv2d *layer, const flo
                                          float *y, ptrdiff_t block, int channels, const int vectors)
 {
     const int window = layer->pool_rows * layer->pool_columns;
-    const int room = (EDGELINE_REGISTERS - 4) / (vectors * window);
+    const int room = EDGELINE_TILE_ROOM(vectors) / (vectors * window);
     const int most = room > 1 ? room : 1, tiles = (layer->columns + most - 1) / most;
     const int windows = (layer->columns + tiles - 1) / tiles;
     for (int t = 0; t < tiles; t++) {

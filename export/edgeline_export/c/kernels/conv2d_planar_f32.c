@@ -75,6 +75,8 @@ EDGELINE_INLINE void edgeline_conv2d_planar_tile(const edgeline_conv2d_planar *l
     for (int i = 0; i < layer->in_channels; i++)
         for (int kr = 0; kr < layer->kernel_rows; kr++) {
             const float *row = x + i * layer->in_channel + kr * layer->dilation_rows * layer->in_row;
+            edgeline_vf weights = edgeline_all(0.0f);
+            if (EDGELINE_NUMBERS > 1) EDGELINE_READ_HERE(row);
             EDGELINE_UNROLL
             for (int kc = 0; kc < layer->kernel_columns; kc++) {
                 edgeline_vf numbers[EDGELINE_TILE_PIXELS];
@@ -86,12 +88,19 @@ EDGELINE_INLINE void edgeline_conv2d_planar_tile(const edgeline_conv2d_planar *l
                 }
                 EDGELINE_UNROLL
                 for (int c = 0; c < channels; c++) {
-                    const edgeline_vf weight = edgeline_all(w[c]);
+                    /* Where this tile has all channels, those of all columns of the kernel are one run. */
+                    const int all = channels == layer->channels;
+                    const int run = all ? channels * layer->kernel_columns : channels;
+                    const int at = (all ? kc * channels : 0) + c, place = at % EDGELINE_NUMBERS;
+                    const int many = EDGELINE_NUMBERS > 1 && at - place + EDGELINE_NUMBERS <= run;
+                    if (!many || place == 0)
+                        weights = edgeline_numbers(w + kc * layer->channels + c, many ? EDGELINE_NUMBERS : 1);
                     EDGELINE_UNROLL
-                    for (int p = 0; p < count; p++) sums[c][p] += weight * numbers[p];
+                    for (int p = 0; p < count; p++)
+                        sums[c][p] = edgeline_plus_product(sums[c][p], weights, many ? place : 0, numbers[p]);
                 }
-                w += layer->channels;
             }
+            w += layer->channels * layer->kernel_columns;
         }
     if (!edgeline_has_exponential(pooling->activations)) {
         EDGELINE_UNROLL
@@ -128,10 +137,15 @@ EDGELINE_INLINE void edgeline_conv2d_planar_f32(const edgeline_conv2d_planar *la
     for (int row = 0; row < layer->rows; row++)
         for (int t = 0; t < tiles; t++) {
             const int channel = t * channels < layer->channels - channels ? t * channels : layer->channels - channels;
-            for (int column = 0; column < layer->columns; column += EDGELINE_LANES)
+            for (int column = 0; column < layer->columns; column += EDGELINE_LANES) {
+                /* Without masked stores, the last vector begins early enough to end with the row. */
+                const int whole = EDGELINE_NUMBERS > 1 && layer->columns >= EDGELINE_LANES;
+                const int at =
+                    whole && column > layer->columns - EDGELINE_LANES ? layer->columns - EDGELINE_LANES : column;
                 edgeline_conv2d_planar_tile(
-                    layer, copied + row * pooling->pool_rows * layer->stride_rows * layer->in_row + column, w + channel,
-                    b + channel, y + channel * layer->out_channel + row * layer->out_row + column,
-                    layer->columns - column, channels);
+                    layer, copied + row * pooling->pool_rows * layer->stride_rows * layer->in_row + at, w + channel,
+                    b + channel, y + channel * layer->out_channel + row * layer->out_row + at,
+                    whole ? EDGELINE_LANES : layer->columns - column, channels);
+            }
         }
 }

@@ -49,8 +49,20 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8_expand(const edgeline_conv2d_plan
             for (; layer->phases <= 4 && i < layer->phase_columns; i += 4)
                 _mm_storeu_si128((void *)(to + 4 * i),
                                  _mm_shuffle_epi8(_mm_loadu_si128((const void *)(from + i * layer->phases)), order));
+#elif EDGELINE_SUMS > 1 && defined(__aarch64__)
+            const uint32_t step = (uint32_t)layer->phases * 0x01010101u, first = 0x03020100u;
+            const uint32x4_t order = {first, first + step, first + 2 * step, first + 3 * step};
+            for (; layer->phases <= 4 && i < layer->phase_columns; i += 4) {
+                const uint8x16_t bytes = vqtbl1q_u8(vld1q_u8(from + i * layer->phases), vreinterpretq_u8_u32(order));
+                vst1q_u8(to + 4 * i, vreinterpretq_u8_s32(edgeline_x4_expanded(vreinterpretq_s32_u8(bytes))));
+            }
 #endif
-            for (; i < layer->phase_columns; i++) memcpy(to + 4 * i, from + i * layer->phases, 4);
+            for (; i < layer->phase_columns; i++) {
+                memcpy(to + 4 * i, from + i * layer->phases, 4);
+#if EDGELINE_DOT_OFFSET == 128 && EDGELINE_SUMS > 1
+                for (int k = 0; k < 4; k++) to[4 * i + k] ^= 0x80;
+#endif
+            }
         }
     }
 }
@@ -77,6 +89,19 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8_store(const edgeline_conv2d_plana
     }
 #endif
     (void)order;
+#if EDGELINE_FOURS == 4 && defined(__aarch64__)
+    if (count == EDGELINE_SUMS) {
+        EDGELINE_UNROLL
+        for (int i = 0; i < EDGELINE_SUMS; i++) {
+            EDGELINE_UNROLL
+            for (int c = 0; c < channels; c += 4) {
+                const uint32_t bytes = (uint32_t)four[c / 4][i];
+                memcpy(y + i * layer->out_column + c, &bytes, (size_t)(channels - c < 4 ? channels - c : 4));
+            }
+        }
+        return;
+    }
+#endif
     uint8_t bytes[2][4 * EDGELINE_SUMS];
     memcpy(bytes, four, sizeof bytes);
     for (int i = 0; i < count; i++) {
@@ -94,37 +119,51 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8_tile(const edgeline_conv2d_planar
     const edgeline_finish *finish = &layer->finish;
     const int count = finish->pool_rows * finish->pool_columns;
     const ptrdiff_t row = (ptrdiff_t)layer->phases * layer->phase_columns;
-    edgeline_sums sums[EDGELINE_PLANAR_BYTES][EDGELINE_PLANAR_WINDOW];
+    edgeline_dots sums[EDGELINE_PLANAR_BYTES][EDGELINE_PLANAR_WINDOW];
     EDGELINE_UNROLL
     for (int c = 0; c < channels; c++) {
         EDGELINE_UNROLL
-        for (int p = 0; p < count; p++) sums[c][p] = edgeline_sums_all(b[c]);
+        for (int p = 0; p < count; p++) sums[c][p] = edgeline_dots_from(edgeline_sums_all(b[c]));
     }
     for (int i = 0; i < layer->kernel_rows; i++) {
+        const uint8_t *from = expanded + 4 * i * layer->dilation_rows * row;
+        if (EDGELINE_FOURS > 1) EDGELINE_READ_HERE(from);
+        edgeline_fours_w weights = edgeline_fours_of_w(w, 1);
         EDGELINE_UNROLL
         for (int k = 0; k < layer->fours; k++) {
             edgeline_x4 numbers[EDGELINE_PLANAR_WINDOW];
             EDGELINE_UNROLL
             for (int p = 0; p < count; p++) {
                 const int column = p % finish->pool_columns * layer->stride_columns + 4 * k;
-                const ptrdiff_t at = (p / finish->pool_columns * layer->stride_rows + i * layer->dilation_rows) * row +
+                const ptrdiff_t at = p / finish->pool_columns * layer->stride_rows * row +
                                      column % layer->phases * layer->phase_columns + column / layer->phases;
-                numbers[p] = edgeline_x4_load(expanded + 4 * at);
+                numbers[p] = edgeline_x4_load(from + 4 * at);
             }
             EDGELINE_UNROLL
             for (int c = 0; c < channels; c++) {
-                const edgeline_w4 weight = edgeline_w4_all(w + 4 * c);
+                /* Where this tile has all channels, those of all fours are one run. */
+                const int all = channels == layer->channels, run = all ? channels * layer->fours : channels;
+                const int at = (all ? k * channels : 0) + c, place = at % EDGELINE_FOURS;
+                const int many = EDGELINE_FOURS > 1 && at - place + EDGELINE_FOURS <= run;
+                if (!many || place == 0)
+                    weights = edgeline_fours_of_w(w + 4 * (k * layer->channels + c), many ? EDGELINE_FOURS : 1);
                 EDGELINE_UNROLL
-                for (int p = 0; p < count; p++) sums[c][p] = edgeline_dot4(sums[c][p], numbers[p], weight);
+                for (int p = 0; p < count; p++)
+                    sums[c][p] = edgeline_dot4_by_w(sums[c][p], numbers[p], weights, many ? place : -1);
             }
-            w += layer->channels * 4;
         }
+        w += layer->fours * layer->channels * 4;
     }
     edgeline_sums four[2] = {edgeline_sums_zero(), edgeline_sums_zero()};
     EDGELINE_UNROLL
     for (int c = 0; c < channels; c++)
+    {
+        edgeline_sums window[EDGELINE_PLANAR_WINDOW];
+        EDGELINE_UNROLL
+        for (int p = 0; p < count; p++) window[p] = edgeline_dots_sums(sums[c][p]);
         four[c / 4] = edgeline_with_byte(
-            four[c / 4], edgeline_finished(finish, table, edgeline_factors_all(f[c]), sums[c], count), c % 4);
+            four[c / 4], edgeline_finished(finish, table, edgeline_factors_all(f[c]), window, count), c % 4);
+    }
     edgeline_conv2d_planar_u8_store(layer, four, order, y, lanes, channels);
 }
 
@@ -132,6 +171,14 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8(const edgeline_conv2d_planar_u8_l
                                                uint8_t *expanded, const int8_t *w, const float *f, const int32_t *b,
                                                const uint8_t *order, const uint8_t *table, uint8_t *y)
 {
+#ifdef EDGELINE_PLANAR_I8MM
+    if (edgeline_conv2d_planar_i8mm_fits(&layer->finish, layer->channels, layer->kernel_rows, layer->fours) &&
+        layer->stride_rows == 1 && layer->stride_columns == 1 && layer->dilation_rows == 1) {
+        edgeline_conv2d_planar_i8mm(&layer->finish, layer->rows, layer->columns, layer->channels, layer->kernel_rows,
+                                    layer->x_row, x, w, f, b, table, y, layer->out_row, layer->out_column);
+        return;
+    }
+#endif
     edgeline_conv2d_planar_u8_expand(layer, x, expanded);
     const int count = layer->finish.pool_rows * layer->finish.pool_columns;
     const int room = (EDGELINE_DOT_ROOM - (count + 1) * EDGELINE_OPERAND + 1 - EDGELINE_OPERAND) / count;
@@ -142,10 +189,14 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8(const edgeline_conv2d_planar_u8_l
     for (int row = 0; row < layer->rows; row++)
         for (int t = 0; t < tiles; t++) {
             const int channel = t * channels < layer->channels - channels ? t * channels : layer->channels - channels;
-            for (int column = 0; column < layer->columns; column += EDGELINE_SUMS)
-                edgeline_conv2d_planar_u8_tile(layer, expanded + 4 * (row * down + column), w + 4 * channel,
-                                               f + channel, b + channel, table, order,
-                                               y + row * layer->out_row + column * layer->out_column + channel,
-                                               layer->columns - column, channels);
+            for (int column = 0; column < layer->columns; column += EDGELINE_SUMS) {
+                /* Without masked stores, the last vector begins early enough to end with the row. */
+                const int whole = EDGELINE_FOURS > 1 && layer->columns >= EDGELINE_SUMS;
+                const int at = whole && column > layer->columns - EDGELINE_SUMS ? layer->columns - EDGELINE_SUMS : column;
+                edgeline_conv2d_planar_u8_tile(layer, expanded + 4 * (row * down + at), w + 4 * channel, f + channel,
+                                               b + channel, table, order,
+                                               y + row * layer->out_row + at * layer->out_column + channel,
+                                               whole ? EDGELINE_SUMS : layer->columns - column, channels);
+            }
         }
 }

@@ -26,6 +26,33 @@ typedef struct {
     edgeline_finish finish;
 } edgeline_conv2d_u8_layer;
 
+/* `fours` fours that lie beside each other, one or EDGELINE_FOURS, added to the sums of a tile. */
+EDGELINE_INLINE void edgeline_conv2d_u8_fours(const edgeline_conv2d_u8_layer *layer, const uint8_t *from,
+                                              const int8_t *w, ptrdiff_t block, const int fours, const int windows,
+                                              const int vectors,
+                                              edgeline_dots sums[EDGELINE_DOT_VECTORS][EDGELINE_DOT_PIXELS])
+{
+    const int columns = layer->finish.pool_columns, count = layer->finish.pool_rows * columns;
+    edgeline_fours_x x[EDGELINE_DOT_PIXELS];
+    EDGELINE_UNROLL
+    for (int p = 0; p < windows * count; p++) {
+        const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
+        x[p] = edgeline_fours_of_x(from + row * layer->in_row + column * layer->in_column, fours);
+    }
+    EDGELINE_UNROLL
+    for (int k = 0; k < fours; k++) {
+        EDGELINE_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int lane = v * EDGELINE_SUMS;
+            const edgeline_w4 weights = edgeline_w4_load(
+                w + k * EDGELINE_DOT_BLOCK * 4 + lane / EDGELINE_DOT_BLOCK * block + lane % EDGELINE_DOT_BLOCK * 4);
+            EDGELINE_UNROLL
+            for (int p = 0; p < windows * count; p++)
+                sums[v][p] = edgeline_dot4_by_x(sums[v][p], x[p], fours == 1 ? -1 : k, weights);
+        }
+    }
+}
+
 EDGELINE_INLINE void edgeline_conv2d_u8_tile(const edgeline_conv2d_u8_layer *layer, const uint8_t *x, const int8_t *w,
                                              const float *f, const int32_t *b, const uint8_t *table, void *y,
                                              ptrdiff_t at, ptrdiff_t block, int channels, const int windows,
@@ -33,30 +60,24 @@ EDGELINE_INLINE void edgeline_conv2d_u8_tile(const edgeline_conv2d_u8_layer *lay
 {
     const edgeline_finish *finish = &layer->finish;
     const int columns = finish->pool_columns, count = finish->pool_rows * columns;
-    edgeline_sums sums[EDGELINE_DOT_VECTORS][EDGELINE_DOT_PIXELS];
+    edgeline_dots sums[EDGELINE_DOT_VECTORS][EDGELINE_DOT_PIXELS];
     EDGELINE_UNROLL
     for (int v = 0; v < vectors; v++) {
-        const edgeline_sums bias = edgeline_sums_load(b + v * EDGELINE_SUMS);
+        const edgeline_dots bias = edgeline_dots_from(edgeline_sums_load(b + v * EDGELINE_SUMS));
         EDGELINE_UNROLL
         for (int i = 0; i < windows * count; i++) sums[v][i] = bias;
     }
     for (int i = 0; i < layer->kernel_rows; i++)
         for (int j = 0; j < layer->kernel_runs; j++) {
             const uint8_t *from = x + i * layer->kernel_row + j * layer->kernel_run;
-            for (int k = 0; k < layer->fours; k++) {
-                edgeline_w4 weights[EDGELINE_DOT_VECTORS];
-                EDGELINE_UNROLL
-                for (int v = 0; v < vectors; v++) {
-                    const int lane = v * EDGELINE_SUMS;
-                    weights[v] = edgeline_w4_load(w + lane / EDGELINE_DOT_BLOCK * block + lane % EDGELINE_DOT_BLOCK * 4);
-                }
-                EDGELINE_UNROLL
-                for (int p = 0; p < windows * count; p++) {
-                    const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
-                    const edgeline_x4 four = edgeline_x4_all(from + row * layer->in_row + column * layer->in_column);
-                    EDGELINE_UNROLL
-                    for (int v = 0; v < vectors; v++) sums[v][p] = edgeline_dot4(sums[v][p], four, weights[v]);
-                }
+            int k = 0;
+            for (; EDGELINE_FOURS > 1 && k + EDGELINE_FOURS <= layer->fours; k += EDGELINE_FOURS) {
+                edgeline_conv2d_u8_fours(layer, from, w, block, EDGELINE_FOURS, windows, vectors, sums);
+                from += EDGELINE_FOURS * 4;
+                w += EDGELINE_FOURS * EDGELINE_DOT_BLOCK * 4;
+            }
+            for (; k < layer->fours; k++) {
+                edgeline_conv2d_u8_fours(layer, from, w, block, 1, windows, vectors, sums);
                 from += 4;
                 w += EDGELINE_DOT_BLOCK * 4;
             }
@@ -68,11 +89,13 @@ EDGELINE_INLINE void edgeline_conv2d_u8_tile(const edgeline_conv2d_u8_layer *lay
         for (int p = 0; p < windows; p++) {
             const ptrdiff_t to = at + p * layer->out_column + v * EDGELINE_SUMS;
             const int left = channels - v * EDGELINE_SUMS;
+            edgeline_sums window[EDGELINE_DOT_PIXELS];
+            EDGELINE_UNROLL
+            for (int i = 0; i < count; i++) window[i] = edgeline_dots_sums(sums[v][p * count + i]);
             if (layer->floats)
-                edgeline_floats_store((float *)y + to, edgeline_settled(edgeline_times(sums[v][p], factors)), left);
+                edgeline_floats_store((float *)y + to, edgeline_settled(edgeline_times(window[0], factors)), left);
             else
-                edgeline_bytes_store((uint8_t *)y + to,
-                                     edgeline_finished(finish, table, factors, &sums[v][p * count], count), left);
+                edgeline_bytes_store((uint8_t *)y + to, edgeline_finished(finish, table, factors, window, count), left);
         }
     }
 }

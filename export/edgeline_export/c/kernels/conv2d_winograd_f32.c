@@ -24,26 +24,37 @@ typedef struct {
     float input[EDGELINE_WINOGRAD_TERMS][EDGELINE_WINOGRAD_TERMS];
 } edgeline_winograd_rows;
 
+/* `count` numbers of each row that one group needs. */
+EDGELINE_INLINE void edgeline_winograd_columns_f32(const edgeline_winograd_rows *layer, const float *from, float *to,
+                                                   const int count)
+{
+    edgeline_vf rows[EDGELINE_WINOGRAD_TERMS];
+    EDGELINE_UNROLL
+    for (int j = 0; j < layer->terms; j++) rows[j] = edgeline_load_first(from + j * layer->x_row, count);
+    EDGELINE_UNROLL
+    for (int t = 0; t < layer->terms; t++) {
+        edgeline_vf sum = edgeline_all(0.0f);
+        EDGELINE_UNROLL
+        for (int j = 0; j < layer->terms; j++)
+            if (layer->input[t][j] != 0.0f) sum += edgeline_all(layer->input[t][j]) * rows[j];
+        edgeline_store(to + (ptrdiff_t)t * layer->spans * layer->v_span, sum);
+    }
+}
+
 EDGELINE_INLINE void edgeline_winograd_rows_f32(const edgeline_winograd_rows *layer, const float *x, float *transformed)
 {
     for (int g = 0; g < layer->groups; g++)
-        for (int s = 0; s < layer->spans; s++)
-            for (int i = 0; i < layer->span; i += EDGELINE_LANES) {
-                const float *from = x + g * layer->x_group + s * layer->x_span + i;
-                float *to = transformed + ((ptrdiff_t)g * layer->terms * layer->spans + s) * layer->v_span + i;
-                edgeline_vf rows[EDGELINE_WINOGRAD_TERMS];
-                EDGELINE_UNROLL
-                for (int j = 0; j < layer->terms; j++)
-                    rows[j] = edgeline_load_first(from + j * layer->x_row, layer->span - i);
-                EDGELINE_UNROLL
-                for (int t = 0; t < layer->terms; t++) {
-                    edgeline_vf sum = edgeline_all(0.0f);
-                    EDGELINE_UNROLL
-                    for (int j = 0; j < layer->terms; j++)
-                        if (layer->input[t][j] != 0.0f) sum += edgeline_all(layer->input[t][j]) * rows[j];
-                    edgeline_store(to + (ptrdiff_t)t * layer->spans * layer->v_span, sum);
-                }
-            }
+        for (int s = 0; s < layer->spans; s++) {
+            const float *from = x + g * layer->x_group + s * layer->x_span;
+            float *to = transformed + ((ptrdiff_t)g * layer->terms * layer->spans + s) * layer->v_span;
+            int i = 0;
+            for (; EDGELINE_NUMBERS > 1 && i + EDGELINE_LANES <= layer->span; i += EDGELINE_LANES)
+                edgeline_winograd_columns_f32(layer, from + i, to + i, EDGELINE_LANES);
+            if (EDGELINE_NUMBERS > 1 && layer->span % EDGELINE_LANES != 0)
+                edgeline_winograd_columns_f32(layer, from + i, to + i, layer->span % EDGELINE_LANES);
+            for (; EDGELINE_NUMBERS == 1 && i < layer->span; i += EDGELINE_LANES)
+                edgeline_winograd_columns_f32(layer, from + i, to + i, layer->span - i);
+        }
 }
 
 typedef struct {
@@ -111,7 +122,7 @@ EDGELINE_INLINE void edgeline_conv2d_winograd_row(const edgeline_conv2d_winograd
                                                   int channels, const int vectors)
 {
     const edgeline_conv2d *finish = &layer->finish;
-    const int room = (EDGELINE_REGISTERS - 4) / (vectors * finish->pool_columns), most = room > 1 ? room : 1;
+    const int room = EDGELINE_TILE_ROOM(vectors) / (vectors * finish->pool_columns), most = room > 1 ? room : 1;
     const int tiles = (finish->columns + most - 1) / most, windows = (finish->columns + tiles - 1) / tiles;
     for (int t = 0; t < tiles; t++) {
         const int at = t * windows < finish->columns - windows ? t * windows : finish->columns - windows;

@@ -6,13 +6,14 @@
  *
  * Every number is the same with every compiler and instruction set: sums are integers; (float)sum * factor is rounded
  * once, clamped, and rounded to the nearest integer, halves to even. The product must not be contracted with a
- * following addition: edgeline_settled() stands between. Instructions that multiply signed by signed bytes (aarch64
- * sdot, Helium) fit under the same functions: x ^ 0x80 is x - 128, EDGELINE_DOT_OFFSET is then 128, and the bias holds
- * 128 * sum(w) more.
+ * following addition: edgeline_settled() stands between. Where signed bytes meet signed ones (dot_neon.c), x ^ 0x80 is
+ * x - 128, EDGELINE_DOT_OFFSET is 128, and the bias holds 128 * sum(w) more.
  *
- * needs: vector */
+ * needs: vector grid */
 
-#if defined(__GNUC__) && !defined(EDGELINE_SCALAR)
+#ifndef EDGELINE_SUMS /* dot_neon.c has not defined all of it */
+
+#if defined(__GNUC__) && !defined(EDGELINE_SCALAR) && EDGELINE_DOT_OFFSET == 0
 #if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #define EDGELINE_SUMS 16
 #define EDGELINE_DOT_ROOM 32 /* registers */
@@ -36,11 +37,6 @@
 #define EDGELINE_OPERAND 2
 #define EDGELINE_DOT_VECTORS 2
 #endif
-
-/* The numbers that a result may be, and the one that stands for 0. */
-typedef struct {
-    int low, high, zero_point;
-} edgeline_grid;
 
 #ifdef EDGELINE_SUMS
 
@@ -364,5 +360,41 @@ EDGELINE_INLINE edgeline_sums edgeline_looked_up(edgeline_sums v, const uint8_t 
                      (uint32_t)table[bits >> 16 & 255u] << 16 | (uint32_t)table[bits >> 24] << 24);
 }
 EDGELINE_INLINE edgeline_sums edgeline_looked_up_one(edgeline_sums v, const uint8_t *table) { return table[v]; }
+
+#endif
+
+/* Fours that one load brings, of which a product takes one by its place (dot_neon.c): here one, in all lanes. */
+#define EDGELINE_FOURS 1
+typedef edgeline_x4 edgeline_fours_x;
+typedef edgeline_w4 edgeline_fours_w;
+
+EDGELINE_INLINE edgeline_fours_x edgeline_fours_of_x(const uint8_t *from, const int count)
+{
+    (void)count;
+    return edgeline_x4_all(from);
+}
+EDGELINE_INLINE edgeline_fours_w edgeline_fours_of_w(const int8_t *from, const int count)
+{
+    (void)count;
+    return edgeline_w4_all(from);
+}
+
+/* Sums that are still being added up. */
+typedef edgeline_sums edgeline_dots;
+EDGELINE_INLINE edgeline_dots edgeline_dots_from(edgeline_sums sums) { return sums; }
+EDGELINE_INLINE edgeline_sums edgeline_dots_sums(edgeline_dots dots) { return dots; }
+EDGELINE_INLINE edgeline_dots edgeline_dots_add(edgeline_dots a, edgeline_dots b) { return edgeline_sums_add(a, b); }
+EDGELINE_INLINE edgeline_dots edgeline_dot4_by_x(edgeline_dots sum, edgeline_fours_x x, const int place, edgeline_w4 w)
+{
+    (void)place;
+    return edgeline_dot4(sum, x, w);
+}
+EDGELINE_INLINE edgeline_dots edgeline_dot4_by_w(edgeline_dots sum, edgeline_x4 x, edgeline_fours_w w, const int place)
+{
+    (void)place;
+    return edgeline_dot4(sum, x, w);
+}
+/* What the planar layer's copy of the input holds. */
+EDGELINE_INLINE edgeline_x4 edgeline_x4_expanded(edgeline_x4 x) { return x; }
 
 #endif

@@ -35,6 +35,23 @@ EDGELINE_INLINE void edgeline_gemm_tile(const edgeline_gemm *layer, const float 
         }
     }
     int i = 0;
+    for (; EDGELINE_NUMBERS > 1 && i + EDGELINE_NUMBERS <= layer->k; i += EDGELINE_NUMBERS) {
+        edgeline_vf numbers[EDGELINE_GEMM_ROWS];
+        EDGELINE_UNROLL
+        for (int r = 0; r < rows; r++) numbers[r] = edgeline_load(x + r * layer->in_row + i);
+        EDGELINE_UNROLL
+        for (int place = 0; place < EDGELINE_NUMBERS; place++) {
+            EDGELINE_UNROLL
+            for (int v = 0; v < vectors; v++) {
+                const edgeline_vf weights = edgeline_load(w + v * EDGELINE_LANES);
+                EDGELINE_UNROLL
+                for (int r = 0; r < rows; r++)
+                    sums[r][v][place % chains] =
+                        edgeline_plus_product(sums[r][v][place % chains], numbers[r], place, weights);
+            }
+            w += step;
+        }
+    }
     for (; i + chains <= layer->k; i += chains) {
         EDGELINE_UNROLL
         for (int c = 0; c < chains; c++) {

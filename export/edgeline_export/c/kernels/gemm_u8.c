@@ -28,18 +28,35 @@ EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, 
                        : rows * vectors >= 4                                         ? 2
                        : rows * vectors >= 2                                         ? 4
                                                                                      : 8;
-    edgeline_sums sums[EDGELINE_DOT_ROWS][EDGELINE_DOT_COLUMNS][8];
+    edgeline_dots sums[EDGELINE_DOT_ROWS][EDGELINE_DOT_COLUMNS][8];
     EDGELINE_UNROLL
     for (int v = 0; v < vectors; v++) {
-        const edgeline_sums bias = edgeline_sums_load(b + v * EDGELINE_SUMS);
+        const edgeline_dots bias = edgeline_dots_from(edgeline_sums_load(b + v * EDGELINE_SUMS));
         EDGELINE_UNROLL
         for (int r = 0; r < rows; r++) {
             sums[r][v][0] = bias;
             EDGELINE_UNROLL
-            for (int c = 1; c < chains; c++) sums[r][v][c] = edgeline_sums_zero();
+            for (int c = 1; c < chains; c++) sums[r][v][c] = edgeline_dots_from(edgeline_sums_zero());
         }
     }
     int i = 0;
+    for (; EDGELINE_FOURS > 1 && i + EDGELINE_FOURS <= layer->fours; i += EDGELINE_FOURS) {
+        edgeline_fours_x fours[EDGELINE_DOT_ROWS];
+        EDGELINE_UNROLL
+        for (int r = 0; r < rows; r++) fours[r] = edgeline_fours_of_x(x + r * layer->in_row + 4 * i, EDGELINE_FOURS);
+        EDGELINE_UNROLL
+        for (int place = 0; place < EDGELINE_FOURS; place++) {
+            EDGELINE_UNROLL
+            for (int v = 0; v < vectors; v++) {
+                const edgeline_w4 weights = edgeline_w4_load(w + v * EDGELINE_SUMS * 4);
+                EDGELINE_UNROLL
+                for (int r = 0; r < rows; r++)
+                    sums[r][v][place % chains] =
+                        edgeline_dot4_by_x(sums[r][v][place % chains], fours[r], place, weights);
+            }
+            w += step;
+        }
+    }
     for (; i + chains <= layer->fours; i += chains) {
         EDGELINE_UNROLL
         for (int c = 0; c < chains; c++) {
@@ -49,19 +66,21 @@ EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, 
             w += step;
             EDGELINE_UNROLL
             for (int r = 0; r < rows; r++) {
-                const edgeline_x4 four = edgeline_x4_all(x + r * layer->in_row + 4 * (i + c));
+                const edgeline_fours_x four = edgeline_fours_of_x(x + r * layer->in_row + 4 * (i + c), 1);
                 EDGELINE_UNROLL
-                for (int v = 0; v < vectors; v++) sums[r][v][c] = edgeline_dot4(sums[r][v][c], four, weights[v]);
+                for (int v = 0; v < vectors; v++)
+                    sums[r][v][c] = edgeline_dot4_by_x(sums[r][v][c], four, -1, weights[v]);
             }
         }
     }
     for (; i < layer->fours; i++, w += step) {
         EDGELINE_UNROLL
         for (int r = 0; r < rows; r++) {
-            const edgeline_x4 four = edgeline_x4_all(x + r * layer->in_row + 4 * i);
+            const edgeline_fours_x four = edgeline_fours_of_x(x + r * layer->in_row + 4 * i, 1);
             EDGELINE_UNROLL
             for (int v = 0; v < vectors; v++)
-                sums[r][v][0] = edgeline_dot4(sums[r][v][0], four, edgeline_w4_load(w + v * EDGELINE_SUMS * 4));
+                sums[r][v][0] =
+                    edgeline_dot4_by_x(sums[r][v][0], four, -1, edgeline_w4_load(w + v * EDGELINE_SUMS * 4));
         }
     }
     EDGELINE_UNROLL
@@ -69,9 +88,10 @@ EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, 
         const edgeline_factors factors = edgeline_factors_load(f + v * EDGELINE_SUMS);
         EDGELINE_UNROLL
         for (int r = 0; r < rows; r++) {
-            edgeline_sums sum = sums[r][v][0];
+            edgeline_dots dots = sums[r][v][0];
             EDGELINE_UNROLL
-            for (int c = 1; c < chains; c++) sum = edgeline_sums_add(sum, sums[r][v][c]);
+            for (int c = 1; c < chains; c++) dots = edgeline_dots_add(dots, sums[r][v][c]);
+            const edgeline_sums sum = edgeline_dots_sums(dots);
             const ptrdiff_t to = at + r * layer->out_row + v * EDGELINE_SUMS;
             const int left = columns - v * EDGELINE_SUMS;
             if (layer->floats)

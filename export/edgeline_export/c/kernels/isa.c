@@ -18,7 +18,11 @@
 #define EDGELINE_ISA "avx2"
 #elif defined(__SSE2__)
 #define EDGELINE_ISA "sse2"
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8) && defined(__ARM_FEATURE_DOTPROD)
+#define EDGELINE_ISA "neon-i8mm"
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define EDGELINE_ISA "neon-dotprod"
+#elif defined(__aarch64__) || defined(__ARM_NEON)
 #define EDGELINE_ISA "neon"
 #else
 #define EDGELINE_ISA "c99"

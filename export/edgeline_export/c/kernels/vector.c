@@ -19,7 +19,18 @@
 #elif defined(__aarch64__)
 #define EDGELINE_LANES 4
 #define EDGELINE_REGISTERS 32
+#define EDGELINE_NUMBERS 4
+#elif defined(__ARM_NEON)
+#define EDGELINE_LANES 4
+#define EDGELINE_REGISTERS 16
+#define EDGELINE_NUMBERS 4
 #endif
+#endif
+
+/* Numbers that one load brings, of which each product takes one by its place: NEON has instructions for that. Else it
+ * is one, in all lanes. */
+#ifndef EDGELINE_NUMBERS
+#define EDGELINE_NUMBERS 1
 #endif
 
 #if defined(__GNUC__)
@@ -65,6 +76,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif EDGELINE_NUMBERS == 4
+#include <arm_neon.h>
 #endif
 
 typedef float edgeline_vf __attribute__((vector_size(4 * EDGELINE_LANES)));
@@ -87,6 +100,13 @@ EDGELINE_INLINE edgeline_vf edgeline_load_first(const float *from, int count)
 #if defined(__AVX512F__)
     if (count >= EDGELINE_LANES) return edgeline_load(from);
     return (edgeline_vf)_mm512_maskz_loadu_ps((__mmask16)(count > 0 ? (1u << count) - 1u : 0u), from);
+#elif EDGELINE_NUMBERS == 4
+    if (count >= 4) return edgeline_load(from);
+    float32x4_t v = vdupq_n_f32(0.0f);
+    if (count > 0) v = vld1q_lane_f32(from, v, 0);
+    if (count > 1) v = vld1q_lane_f32(from + 1, v, 1);
+    if (count > 2) v = vld1q_lane_f32(from + 2, v, 2);
+    return (edgeline_vf)v;
 #else
     edgeline_vf v = edgeline_all(0.0f);
     if (count > 0) memcpy(&v, from, (size_t)(count < EDGELINE_LANES ? count : EDGELINE_LANES) * sizeof(float));
@@ -124,6 +144,13 @@ EDGELINE_INLINE void edgeline_store_first(float *to, edgeline_vf v, int count)
         _mm512_mask_storeu_ps(to, (__mmask16)((1u << (count > 0 ? count : 0)) - 1u), (__m512)v);
     else
         edgeline_store(to, v);
+#elif EDGELINE_NUMBERS == 4
+    if (count >= 4)
+        edgeline_store(to, v);
+    else if (count > 1)
+        vst1_f32(to, vget_low_f32((float32x4_t)v));
+    if (count == 1) vst1q_lane_f32(to, (float32x4_t)v, 0);
+    if (count == 3) vst1q_lane_f32(to + 2, (float32x4_t)v, 2);
 #else
     if (count > 0) memcpy(to, &v, (size_t)(count < EDGELINE_LANES ? count : EDGELINE_LANES) * sizeof(float));
 #endif
@@ -143,6 +170,8 @@ EDGELINE_INLINE edgeline_vf edgeline_min(edgeline_vf a, edgeline_vf b)
     return (edgeline_vf)_mm256_min_ps((__m256)a, (__m256)b);
 #elif defined(__SSE2__)
     return (edgeline_vf)_mm_min_ps((__m128)a, (__m128)b);
+#elif EDGELINE_NUMBERS == 4
+    return (edgeline_vf)vminq_f32((float32x4_t)a, (float32x4_t)b);
 #else
     return edgeline_where(a < b, a, b);
 #endif
@@ -156,6 +185,8 @@ EDGELINE_INLINE edgeline_vf edgeline_max(edgeline_vf a, edgeline_vf b)
     return (edgeline_vf)_mm256_max_ps((__m256)a, (__m256)b);
 #elif defined(__SSE2__)
     return (edgeline_vf)_mm_max_ps((__m128)a, (__m128)b);
+#elif EDGELINE_NUMBERS == 4
+    return (edgeline_vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
 #else
     return edgeline_where(a > b, a, b);
 #endif
@@ -199,6 +230,30 @@ EDGELINE_INLINE edgeline_vf edgeline_times_power_of_2(edgeline_vf x, edgeline_vf
 }
 
 #endif
+
+/* A load of EDGELINE_NUMBERS numbers, or of one; and sum + w * x[place]. */
+EDGELINE_INLINE edgeline_vf edgeline_numbers(const float *from, const int count)
+{
+    return EDGELINE_NUMBERS == 1 || count == 1 ? edgeline_all(*from) : edgeline_load(from);
+}
+EDGELINE_INLINE edgeline_vf edgeline_plus_product(edgeline_vf sum, edgeline_vf x, const int place, edgeline_vf w)
+{
+#if EDGELINE_NUMBERS == 1
+    (void)place;
+    return sum + x * w;
+#elif defined(__aarch64__)
+    return sum + edgeline_all(x[place]) * w;
+#else /* GCC makes no vectors of float operators here, because NEON takes denormal numbers for 0 */
+    const float32x4_t s = (float32x4_t)sum, v = (float32x4_t)w;
+    const float32x2_t low = vget_low_f32((float32x4_t)x), high = vget_high_f32((float32x4_t)x);
+    switch (place) {
+    case 0: return (edgeline_vf)vmlaq_lane_f32(s, v, low, 0);
+    case 1: return (edgeline_vf)vmlaq_lane_f32(s, v, low, 1);
+    case 2: return (edgeline_vf)vmlaq_lane_f32(s, v, high, 0);
+    default: return (edgeline_vf)vmlaq_lane_f32(s, v, high, 1);
+    }
+#endif
+}
 
 #if defined(__GNUC__)
 #define EDGELINE_ALIGNED __attribute__((aligned(64)))

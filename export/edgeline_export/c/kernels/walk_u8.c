@@ -85,6 +85,11 @@ EDGELINE_INLINE void edgeline_quantise(const edgeline_walk *walk, const float *x
     const edgeline_factors scale = edgeline_factors_all(walk->scale);
     EDGELINE_WALK(walk, {
         int k = 0;
+        for (; EDGELINE_FOURS > 1 && s == 1 && t == 1 && walk->flip == 0 && k + EDGELINE_SUMS <= count;
+             k += EDGELINE_SUMS) /* without masked stores, whole vectors by themselves */
+            edgeline_bytes_store(y + o + k,
+                                 edgeline_onto(edgeline_over(edgeline_factors_load(x + i + k), scale), &walk->grid),
+                                 EDGELINE_SUMS);
         for (; s == 1 && k < count; k += EDGELINE_SUMS) {
             const int few = count - k < EDGELINE_SUMS ? count - k : EDGELINE_SUMS;
             const edgeline_sums numbers =
@@ -108,14 +113,14 @@ EDGELINE_INLINE void edgeline_dequantise(const edgeline_walk *walk, const uint8_
     const ptrdiff_t s = walk->x[5], t = walk->y[5];
     const edgeline_factors scale = edgeline_factors_all(walk->scale);
     const edgeline_sums zero = edgeline_sums_all(-walk->zero_a);
+    const int whole = s == 1 && t == 1 && walk->flip == 0 ? count / EDGELINE_SUMS * EDGELINE_SUMS : 0;
     EDGELINE_WALK(walk, {
-        int k = 0;
-        for (; s == 1 && t == 1 && walk->flip == 0 && k + EDGELINE_SUMS <= count; k += EDGELINE_SUMS)
+        for (int k = 0; k < whole; k += EDGELINE_SUMS)
             edgeline_floats_store(
                 y + o + k,
                 edgeline_settled(edgeline_times(edgeline_sums_add(edgeline_bytes_load(x + i + k), zero), scale)),
                 EDGELINE_SUMS);
-        for (; k < count; k++) {
+        for (int k = whole; k < count; k++) {
             float one;
             const edgeline_sums number = edgeline_sums_all((x[i + k * s] ^ walk->flip) - walk->zero_a);
             edgeline_floats_store(&one, edgeline_settled(edgeline_times(number, scale)), 1);

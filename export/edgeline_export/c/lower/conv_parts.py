@@ -16,9 +16,9 @@ from edgeline_export.c.lower.context import Lowering, plus
 from edgeline_export.c.lower.layouts import POOLS
 from edgeline_export.c.lower.moving import copy_behind, copy_step
 from edgeline_export.c.program import Layout, Step, channels_last
+from edgeline_export.c.targets import Target
 
 _POOL_KINDS = {"MaxPool": "EDGELINE_MAX_POOL", "AveragePool": "EDGELINE_AVERAGE_POOL"}
-_TILE_BLOCKS = 4
 PARALLEL_MACS = 1 << 21  # below, a thread's waking costs more than it saves
 
 
@@ -131,7 +131,7 @@ def pooling_members(operation: Operation, pool: Operation | None, rows: int, col
     }
 
 
-def blocks_of_a_tile(blocks: int) -> int:
-    """Return how many blocks of channels a tile takes: at most _TILE_BLOCKS, and no tile left with a small rest."""
-    tiles = math.ceil(blocks / _TILE_BLOCKS)
+def blocks_of_a_tile(blocks: int, target: Target) -> int:
+    """Return how many blocks of channels a tile takes: at most the target's, and no tile left with a small rest."""
+    tiles = math.ceil(blocks / target.tile_blocks)
     return math.ceil(blocks / tiles)

@@ -72,7 +72,7 @@ def _by_channels(operation: Operation, lowering: Lowering) -> list[Step]:
         "in_column": x.strides[3] * a["strides"][1],
         "out_row": target.strides[2],
         "out_column": target.strides[3],
-        "blocks": blocks_of_a_tile(all_channels // block),
+        "blocks": blocks_of_a_tile(all_channels // block, lowering.target),
         **pooling_members(operation, pool, pool_rows, pool_columns),
     }
     macs = weight.size * rows * columns * pool_rows * pool_columns * x.shape[0]

@@ -96,7 +96,7 @@ def lower_winograd(operation: Operation, lowering: Lowering, outputs: int) -> li
         "in_column": in_channels if last else 1,
         "pool_rows": 1,
         "pool_columns": 1,
-        "blocks": blocks_of_a_tile(all_channels // block),
+        "blocks": blocks_of_a_tile(all_channels // block, lowering.target),
     }
     finish = {
         "channels": channels,

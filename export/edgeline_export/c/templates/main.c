@@ -31,7 +31,8 @@ int main(int argc, char **argv)
     const char *path = argc > 1 ? argv[1] : "selftest.bin";
     unsigned char *arena = memory + (EDGELINE_ARENA_ALIGNMENT - (uintptr_t)memory % EDGELINE_ARENA_ALIGNMENT);
     double worst = 0.0;
-    int sample = 0, wrong = 0;
+    int sample = 0, wrong = 0, first = 0;
+    @made@ found_first = 0, expected_first = 0;
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
         fprintf(stderr, "%s cannot be read: run this beside selftest.bin, or name it\n", path);
@@ -53,7 +54,11 @@ int main(int argc, char **argv)
             const double difference = (double)output[i] - (double)expected[i];
             const double size = difference < 0.0 ? -difference : difference;
             if (size > worst) worst = size;
-            if (!(size <= TOLERANCE)) wrong++; /* NaN is not */
+            if (size <= TOLERANCE) continue;
+            if (wrong++ > 0) continue; /* NaN is wrong, too */
+            first = call * SAMPLES_PER_CALL * OUTPUTS + i;
+            found_first = output[i];
+            expected_first = expected[i];
         }
         for (int i = 0; i < SAMPLES_PER_CALL; i++, sample++) {
             const int found = largest(output + i * OUTPUTS);
@@ -62,6 +67,8 @@ int main(int argc, char **argv)
     }
     fclose(file);
     printf("largest difference %.2g, allowed %.2g (%s)\n", worst, TOLERANCE, @name@_isa());
-    if (wrong > 0) fprintf(stderr, "%d outputs are further off than allowed\n", wrong);
+    if (wrong > 0)
+        fprintf(stderr, "output %d of input %d is %.9g, expected %.9g; %d outputs are further off than allowed\n",
+                first % OUTPUTS, first / OUTPUTS, (double)found_first, (double)expected_first, wrong);
     return wrong > 0 ? 1 : 0;
 }

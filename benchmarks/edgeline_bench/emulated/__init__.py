@@ -1,0 +1,1 @@
+"""Programs for other CPUs, under QEMU's user mode: what they execute, counted."""
