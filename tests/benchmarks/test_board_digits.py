@@ -57,20 +57,20 @@ def images():
 def test_int8_on_a_board_is_int8_here_bit_for_bit(run_digits, exported, images, target):
     need("arm-none-eabi-gcc", "qemu-system-arm")
     folder = exported(target, "int8")
-    found, instructions = run_digits(folder, target, images)
+    digits = run_digits(folder, target, images)
     expected = outputs_here(exported("native", "int8"), images)
-    assert found.view(np.uint32).tolist() == expected.view(np.uint32).tolist()
+    assert digits.outputs.view(np.uint32).tolist() == expected.view(np.uint32).tolist()
     record = json.loads((folder / "manifest.json").read_text())["compilation"]
-    assert instructions == record["network"]["instructions"]
+    assert digits.instructions == record["network"]["instructions"]
     assert record["image"]["exact"]
-    assert run_digits(folder, target, images[:1])[1] == instructions
+    assert run_digits(folder, target, images[:1]).instructions == digits.instructions
 
 
 @pytest.mark.cross
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m55"])
 def test_floats_on_a_board_are_near_those_here(run_digits, exported, images, target):
     need("arm-none-eabi-gcc", "qemu-system-arm")
-    found, _ = run_digits(exported(target, "fp32"), target, images)
+    found = run_digits(exported(target, "fp32"), target, images).outputs
     np.testing.assert_allclose(found, outputs_here(exported("native", "fp32"), images), rtol=0, atol=1e-4)
 
 

@@ -1,6 +1,6 @@
 /* Classifies images from a file of the host on a board, writes the outputs to another one, and counts one call.
  *
- * Stands in the place of the artefact's selftest.c, which it contains for its counter (artefact_selftest.c). Exit code
+ * Stands in the place of the artefact's selftest.c, which it contains for its counters (artefact_selftest.c). Exit code
  * 0, 3 for an error code of the library, 4 where a file is missing or not whole. */
 
 #define SELFTEST_WITHOUT_MAIN
@@ -21,9 +21,12 @@ int main(void)
         if (semihosting_write(logits, output, sizeof output) != 0) return 4;
     }
     if (semihosting_close(logits) != 0) return 4;
+    uint32_t stack = 0;
+    if (painted_call(selftest_inputs[0], &stack) != EDGELINE_OK) return 3;
     const struct ticks empty = ticks_of(nothing, image);
     const struct ticks ticks = ticks_of(SELFTEST_INFER, selftest_inputs[0]);
     print_figure("passed: ", images);
+    print_figure("stack: ", stack);
     print_figure("wraps: ", ticks.wraps);
     print_figure("ticks: ", ticks.rest);
     print_figure("empty: ", empty.rest);
