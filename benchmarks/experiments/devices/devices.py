@@ -197,7 +197,7 @@ def _peers(network: Network, out: Path, digits: int) -> list[Row]:
         )
     )  # fmt: skip
     artefact = _export(network.weights, network.name, network.precision, "cortex-m4", out)
-    board = run_board_digits(artefact.folder, "cortex-m4", network.pixels[:digits], None, source, 1 << 18)
+    board = run_board_digits(artefact.folder, "cortex-m4", network.pixels[:digits], None, source, 1 << 19)
     rows.append(
         _row(
             network, board.outputs, **shown, target="cortex-m4", isa="armv7e-m", ran_on="mps2-an386",
