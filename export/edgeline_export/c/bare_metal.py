@@ -92,9 +92,13 @@ def compile_for_board(
     arena = _arena_bytes(made.program, isinstance(made.pixels, Pixels))
     weights = Part("weights", int(made.record["weights_bytes"]))
     who = f"{subject.name} in {request.precision}"
-    guesses = Part("code, by a guess", _GUESSED_CODE), Part("stack, by a guess", STACK_BYTES)
-    if weights.bytes > budgets.flash or arena > budgets.ram:
-        check(who, budgets, board, (weights, guesses[0]), (Part("arena", arena), guesses[1]), request.precision)
+    flash: tuple[Part, ...] = (weights,)
+    ram: tuple[Part, ...] = (Part("arena", arena),)
+    if weights.bytes > budgets.flash:
+        flash += (Part("code, by a guess", _GUESSED_CODE),)
+    if arena > budgets.ram:
+        ram += (Part("stack, by a guess", STACK_BYTES),)
+    check(who, budgets, board, flash, ram, request.precision)
     selftest = _selftest(made, subject, request)
     files = fixed_files(made.name, target, board)
     record = {**made.record, "board": _board_record(board, budgets)}
