@@ -126,7 +126,8 @@ def sections_of(elf: bytes) -> Sections:
     (table,) = struct.unpack_from("<I", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 46)
     code = constants = data = zeros = 0
-    flash, ram = [], []
+    flash: list[int] = []
+    ram: list[int] = []
     for at in range(table, table + size * count, size):
         _, kind, flags, address, _, length = struct.unpack_from("<IIIIII", elf, at)
         if not flags & 2 or not length:  # SHF_ALLOC
