@@ -116,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         "--target", metavar="NAME", help=f"the CPUs of the library: {', '.join((NATIVE, *TARGETS))} (default: {NATIVE})"
     )
     library.add_argument("--cc", metavar="PROGRAM", help="the C compiler (default: $CC, else cc, gcc or clang)")
-    library.add_argument("--ram", type=size, metavar="SIZE", help="what a board has: 16KB or 1MB, of 1,024 bytes")
-    library.add_argument("--flash", type=size, metavar="SIZE", help="the same for code and weights, self-test included")
+    library.add_argument(
+        "--ram", type=size, metavar="SIZE", help="RAM for a board's image, as 16KB (KB: 1,024 bytes; default: all)"
+    )
+    library.add_argument("--flash", type=size, metavar="SIZE", help="flash for it, self-test included")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser

@@ -110,8 +110,9 @@ def failure_of(run: BoardRun, dtype: str = "float32") -> str | None:
 
 def board_of(artefact: Artefact) -> Mapping[str, Any] | None:
     """Return what the manifest says of the board that an artefact is for; None for one that is for an OS."""
-    found = (artefact.manifest.compilation or {}).get("board")
-    return found if isinstance(found, dict) else None
+    manifest = artefact.manifest
+    found = (manifest.compilation or {}).get("board") if manifest.format == "c" else None
+    return found if isinstance(found, dict) and found else None
 
 
 def run_selftest_image(artefact: Artefact) -> BoardRun:

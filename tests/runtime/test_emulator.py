@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+import edgeline.cli
 from edgeline.emulator import BoardRun, command_of, failure_of, find_emulator, instructions_of, run_image
 from edgeline.errors import MissingCapabilityError, ResourceError
+from tests.conftest import one_line
 
 
 def run(exit_code, text="", **figures):
@@ -56,3 +58,45 @@ def test_an_image_that_does_not_end(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ResourceError, match="net.elf did not end on microbit within 0 s"):
         run_image(tmp_path / "net.elf", "microbit", timeout_s=0.2)
+
+
+# --- artefacts that say that they are for a board ---------------------------------------------------------------------
+
+BOARD = {"machine": "mps2-an386", "what": "a board", "ram_bytes": 16384, "flash_bytes": 98304}
+
+
+def for_a_board(edit_manifest, artefact, **compilation):
+    record = {"prefix": "lenet", "board": BOARD, **compilation}
+    edit_manifest(artefact, format="c", target={"name": "cortex-m4", "architecture": "arm"}, compilation=record)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"network": 5, "image": []}, {"network": {"code_bytes": "many"}, "image": {"x": 1}}, {"board": {}}],
+)
+def test_information_that_is_not_there(artefact, edit_manifest, command, more):
+    for_a_board(edit_manifest, artefact, **more)
+    code, out, _ = command(edgeline.cli.main, "info", artefact)
+    assert code == 0
+    assert "cortex-m4" in out
+
+
+def test_a_machine_that_is_not_known_is_not_started(artefact, edit_manifest, command):
+    for_a_board(edit_manifest, artefact, board={**BOARD, "machine": "virt -drive file=x"})
+    code, _, err = command(edgeline.cli.main, "selftest", artefact)
+    assert code == 2
+    assert "is for the board 'virt -drive file=x'; known: microbit, mps2-an386" in one_line(err)
+
+
+def test_sources_without_an_image(artefact, edit_manifest, command):
+    for_a_board(edit_manifest, artefact)
+    code, _, err = command(edgeline.cli.main, "selftest", artefact)
+    assert code == 3
+    assert "is for a board and holds sources alone" in one_line(err)
+
+
+def test_a_session_for_a_board(artefact, edit_manifest, command):
+    for_a_board(edit_manifest, artefact)
+    code, _, err = command(edgeline.cli.main, "run", artefact, "digit.pgm")
+    assert code == 3
+    assert "edgeline selftest runs it in QEMU, or --engine onnxruntime runs its graph here" in one_line(err)

@@ -92,9 +92,13 @@ def compile_for_board(
     arena = _arena_bytes(made.program, isinstance(made.pixels, Pixels))
     weights = Part("weights", int(made.record["weights_bytes"]))
     who = f"{subject.name} in {request.precision}"
-    guesses = Part("code, by a guess", _GUESSED_CODE), Part("stack, by a guess", STACK_BYTES)
-    if weights.bytes > budgets.flash or arena > budgets.ram:
-        check(who, budgets, board, (weights, guesses[0]), (Part("arena", arena), guesses[1]), request.precision)
+    flash: tuple[Part, ...] = (weights,)
+    ram: tuple[Part, ...] = (Part("arena", arena),)
+    if weights.bytes > budgets.flash:
+        flash += (Part("code, by a guess", _GUESSED_CODE),)
+    if arena > budgets.ram:
+        ram += (Part("stack, by a guess", STACK_BYTES),)
+    check(who, budgets, board, flash, ram, request.precision)
     selftest = _selftest(made, subject, request)
     files = fixed_files(made.name, target, board)
     record = {**made.record, "board": _board_record(board, budgets)}
@@ -186,14 +190,14 @@ def _image(
     ram = (
         Part("arena", selftest.arena_bytes),
         Part("stack", reserve),
-        Part("output and alignment", smallest.data + smallest.zeros - reserve - selftest.arena_bytes),
+        Part("output and alignment", smallest.ram - reserve - selftest.arena_bytes),
     )
     check(who, budgets, board, flash, ram, precision)
     spare = budgets.flash - smallest.flash
     calls = min(len(selftest.inputs), 1 + spare // selftest.bytes_per_call)
-    script = linker_script(made.name, board, budgets, reserve)
     while True:
-        objects, reserve = compiled(calls) if calls > 1 else (objects, reserve)
+        objects, reserve = compiled(calls) if calls > 1 else (objects, reserve)  # more calls, perhaps another stack
+        script = linker_script(made.name, board, budgets, reserve)
         try:
             elf = link(objects.files, script, target, compiler)
         except DoesNotFitError as error:  # by the few bytes that alignment takes
@@ -265,7 +269,7 @@ def _figures(made: Generated, selftest: Selftest, image: Image, run: BoardRun | 
             "flash_bytes": whole.flash,
             "stack_bytes": None if run is None else run.figures.get("image stack"),
             "stack_reserved_bytes": image.stack_bytes,
-            "ram_bytes": whole.data + whole.zeros,
+            "ram_bytes": whole.ram,
             "selftest_inputs": image.calls * selftest.batch,
             "exact": selftest.tolerance is None,
         },

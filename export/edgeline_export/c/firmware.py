@@ -31,7 +31,8 @@ _LINK = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--str
 class Sections:
     """Bytes of a linked program: instructions, constants, numbers with a value, and memory that begins as zeros.
 
-    `flash` is what it takes there, with the gaps that alignment leaves and the first values of `data`.
+    `flash` and `ram` are what it takes there, with the gaps that alignment leaves; `flash` with the first values of
+    `data`.
     """
 
     code: int
@@ -39,6 +40,7 @@ class Sections:
     data: int
     zeros: int
     flash: int
+    ram: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +126,26 @@ def sections_of(elf: bytes) -> Sections:
     (table,) = struct.unpack_from("<I", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 46)
     code = constants = data = zeros = 0
-    begin, end = 1 << 32, 0
+    flash: list[int] = []
+    ram: list[int] = []
     for at in range(table, table + size * count, size):
         _, kind, flags, address, _, length = struct.unpack_from("<IIIIII", elf, at)
         if not flags & 2 or not length:  # SHF_ALLOC
             continue
-        if kind == 8:  # SHT_NOBITS
+        (ram if flags & 1 or kind == 8 else flash).extend((address, address + length))  # SHF_WRITE, SHT_NOBITS
+        if kind == 8:
             zeros += length
-        elif flags & 1:  # SHF_WRITE
+        elif flags & 1:
             data += length
+        elif flags & 4:  # SHF_EXECINSTR
+            code += length
         else:
-            code += length if flags & 4 else 0  # SHF_EXECINSTR
-            constants += 0 if flags & 4 else length
-            begin, end = min(begin, address), max(end, address + length)
-    return Sections(code, constants, data, zeros, max(end - begin, 0) + data)
+            constants += length
+    return Sections(code, constants, data, zeros, _extent(flash) + data, _extent(ram))
+
+
+def _extent(ends: Sequence[int]) -> int:
+    return max(ends) - min(ends) if ends else 0
 
 
 def _written(files: Mapping[str, bytes], place: str) -> Path:

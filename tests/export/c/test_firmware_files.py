@@ -116,7 +116,7 @@ def test_a_root_that_is_not_there():
 
 
 def test_sections_by_hand():
-    rows = [(1, 6, 0x40, 100), (1, 2, 0x100, 40), (1, 3, 0x20000000, 8), (8, 3, 0x20000008, 500), (1, 0, 0, 999)]
+    rows = [(1, 6, 0x40, 100), (1, 2, 0x100, 40), (1, 3, 0x20000000, 8), (8, 3, 0x20000040, 500), (1, 0, 0, 999)]
     table = b"".join(struct.pack("<10I", 0, kind, flags, at, 0, size, 0, 0, 0, 0) for kind, flags, at, size in rows)
     head = bytearray(52)
     struct.pack_into("<I", head, 32, 52)
@@ -124,3 +124,4 @@ def test_sections_by_hand():
     found = sections_of(bytes(head) + table)
     assert (found.code, found.constants, found.data, found.zeros) == (100, 40, 8, 500)
     assert found.flash == 0x100 + 40 - 0x40 + 8
+    assert found.ram == 0x40 + 500
