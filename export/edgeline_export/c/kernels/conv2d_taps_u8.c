@@ -25,6 +25,14 @@ typedef struct {
     edgeline_finish finish;
 } edgeline_conv2d_taps_layer;
 
+/* The sums of two pixels and all channels, [2][stride]. */
+static EDGELINE_SHARED void edgeline_multiply(const edgeline_taps *taps, const edgeline_tap *x,
+                                              const edgeline_weight *w, int size, int32_t *sums, int stride)
+{
+    for (const int32_t *end = sums + stride; sums < end; sums += 2, w += size)
+        edgeline_tile_2x2(taps, x, w, sums, sums + stride);
+}
+
 static EDGELINE_SHARED void edgeline_conv2d_taps_u8(const edgeline_conv2d_taps_layer *layer, const uint8_t *x,
                                                     const edgeline_weight *w, const float *f, const int32_t *b,
                                                     const uint8_t *table, void *y, void *scratch)
@@ -56,10 +64,7 @@ static EDGELINE_SHARED void edgeline_conv2d_taps_u8(const edgeline_conv2d_taps_l
                         }
                         edgeline_gather(taps, rows, pair[0], p + 1 < pixels ? pair[1] - pair[0] : 0, buffer);
                     }
-                    const edgeline_tap *gathered = buffer + p / 2 * layer->shared;
-                    const edgeline_weight *weights = w;
-                    for (int c = 0; c < stride; c += 2, weights += layer->size)
-                        edgeline_tile_2x2(taps, gathered, weights, sum + c, sum + stride + c);
+                    edgeline_multiply(taps, buffer + p / 2 * layer->shared, w, layer->size, sum, stride);
                 }
                 for (int p = 0; p < pixels; p += window, to += layer->out_column) {
                     const int32_t *made = sums + p * stride;
