@@ -79,7 +79,7 @@ _DOTPROD = Variant("dotprod", "neon-dotprod", ("-march=armv8.2-a+dotprod",), ("a
 _I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTPROD.features, "i8mm"))
 
 
-# With -O3 gcc makes a copy of the layers' functions for each layer: a fifth fewer instructions, twice the code.
+# With -O3 gcc unrolls the layers' functions and copies them: a tenth fewer instructions, half as much code again.
 _SMALL = ("-O2", "-std=c99", "-ffp-contract=fast", "-fno-math-errno")
 
 

@@ -3,17 +3,24 @@
 The twins themselves are held against numpy and ONNX Runtime in test_integer_exactness.py.
 """
 
+import subprocess
+
 import numpy as np
 import pytest
 import torch
 
+from edgeline.manifest import Preprocessing
+from edgeline_export.c.emit import sources
+from edgeline_export.c.header import Heading
+from edgeline_export.c.pixels import pixels_for
+from edgeline_export.c.targets import TARGETS
 from edgeline_export.fold import folded
 from edgeline_export.graph import clean_graph
 from edgeline_export.quantise import quantised
 from edgeline_export.torch_source import graph_from_module
 from edgeline_train.models import MODELS
-from tests.export.c.harness import build
-from tests.export.c.on_boards import run_in_linux, run_on_board
+from tests.export.c.harness import WARNINGS, build, program_of
+from tests.export.c.on_boards import needed, run_in_linux, run_on_board
 from tests.export.c.qdq import Qdq
 from tests.export.c.test_integer_exactness import all_kinds
 from tests.export.test_quantise import ranges_of
@@ -102,3 +109,30 @@ def test_boards_give_the_bits_of_c99(tmp_path, networks, name, target):
     model, batch = networks[name]
     found = run_on_board(tmp_path, model, target, batch)
     assert found.tobytes() == twin(tmp_path, model, target, batch).tobytes()
+
+
+@pytest.mark.cross
+def test_infer_u8_alone_is_small_and_has_no_float_step(tmp_path, networks):
+    """Linked as in a flash image; 2.5 KB of code and 66 KB of constants are the requirement on the Cortex-M4."""
+    needed("arm-none-eabi-gcc")
+    model, _ = networks["lenet-relu"]
+    target, program = TARGETS["cortex-m4"], program_of(model, "cortex-m4")
+    pixels = pixels_for(program, Preprocessing(None, 1 / 255, (0.1313,), (0.3089,)))
+    for file, content in sources(program, target, Heading("0" * 64, "edgeline", "a test"), pixels).items():
+        (tmp_path / file).write_bytes(content)
+    subprocess.run(
+        ["arm-none-eabi-gcc", *target.optimise, *target.variants[0].flags, *WARNINGS, "-ffunction-sections",
+         "-fdata-sections", "-nostartfiles", "-Wl,--gc-sections,-e,net_infer_u8", "net.c", "-o", "net.elf"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    shown = subprocess.run(
+        ["arm-none-eabi-nm", "-S", "net.elf"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in shown.splitlines()]
+    functions = {row[3]: int(row[1], 16) for row in rows if len(row) == 4 and row[2] in "tT"}
+    constants = sum(int(row[1], 16) for row in rows if len(row) == 4 and row[2] in "rR")
+    assert {"net_infer_u8", "edgeline_finish_sums"} <= {name.partition(".")[0] for name in functions}
+    assert not [name for name in functions if "quantise" in name or "step_1" in name or name == "net_infer"]
+    assert sum(functions.values()) <= 2560
+    assert 61_000 < constants < 66_000
+    assert program.pixel_arena_bytes <= 2688

@@ -8,6 +8,7 @@ import pytest
 
 from edgeline_export.c.emit import KERNELS
 from tests.export.c.harness import SANITIZERS, WARNINGS, compiler
+from tests.export.c.on_boards import needed
 
 SOURCE = Path(__file__).with_name("rounded.c")
 CASES = 400_000
@@ -48,9 +49,28 @@ def odd_factors(random):
 KINDS = (near_halves, exact_halves, random_sums, beyond_24_bits, odd_factors)
 
 
-@pytest.mark.parametrize(
-    "flags", [(), ("-DEDGELINE_FIXED_POINT",), ("-DEDGELINE_SCALAR",)], ids=["float", "fixed", "c99"]
-)
+def check(command):
+    """Hold a program made of rounded.c against numpy."""
+    random = np.random.default_rng(6)
+    for kind in KINDS:
+        wide, factor = kind(random)
+        sums = np.clip(wide, -(2**31), 2**31 - 1).astype(np.int64).astype(np.int32)
+        zero = random.integers(0, 256, CASES)
+        low = np.where(random.integers(0, 2, CASES), 0, zero)
+        high = np.where(random.integers(0, 2, CASES), 255, 200 + zero // 5)
+        low = np.minimum(low, high)
+        records = np.stack([sums, factor.view(np.int32), low, high, zero], 1).astype(np.int32)
+        done = subprocess.run(command, input=records.tobytes(), capture_output=True, check=True)
+        with np.errstate(over="ignore", under="ignore"):
+            product = sums.astype(np.float32) * factor
+        expected = np.clip(np.rint(np.clip(product, -1000, 1000)).astype(np.int64) + zero, low, high)
+        found = np.frombuffer(done.stdout, np.int32)
+        wrong = np.flatnonzero(found != expected)
+        assert len(wrong) == 0, (kind.__name__, sums[wrong[:3]], factor[wrong[:3]], found[wrong[:3]])
+        assert len(np.unique(found)) > 100 or kind is odd_factors
+
+
+@pytest.mark.parametrize("flags", [(), ("-DEDGELINE_FIXED_POINT",), ("-DEDGELINE_SCALAR",)])
 def test_every_form_rounds_as_float32_does(tmp_path, flags):
     program = tmp_path / "rounded"
     subprocess.run(
@@ -58,21 +78,21 @@ def test_every_form_rounds_as_float32_does(tmp_path, flags):
          SOURCE, "-o", program, "-lm"],
         check=True,
     )  # fmt: skip
-    random = np.random.default_rng(6)
-    for kind in KINDS:
-        wide, factor = kind(random)
-        sums = np.clip(wide, -(2**31), 2**31 - 1).astype(np.int64).astype(np.int32)
-        zero = random.integers(0, 256, CASES)
-        low = np.where(random.integers(0, 2, CASES), 0, zero)
-        records = np.stack([sums, factor.view(np.int32), low, np.full(CASES, 255), zero], 1).astype(np.int32)
-        done = subprocess.run([program], input=records.tobytes(), capture_output=True, check=True)
-        with np.errstate(over="ignore", under="ignore"):
-            product = sums.astype(np.float32) * factor
-        expected = np.rint(np.clip(product, low - zero, 255 - zero)).astype(np.int64) + zero
-        found = np.frombuffer(done.stdout, np.int32)
-        wrong = np.flatnonzero(found != expected)
-        assert len(wrong) == 0, (kind.__name__, sums[wrong[:3]], factor[wrong[:3]], found[wrong[:3]])
-        assert len(np.unique(found)) > 100 or kind is odd_factors
+    check([program])
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("flags", [("-DEDGELINE_SCALAR",), ("-DEDGELINE_SCALAR", "-DEDGELINE_FIXED_POINT")])
+def test_arms_own_rounding(tmp_path, flags):
+    """VCVTR, QADD and USAT, as Cortex-M4 has them."""
+    needed("arm-linux-gnueabihf-gcc", "qemu-arm")
+    program = tmp_path / "rounded"
+    subprocess.run(
+        ["arm-linux-gnueabihf-gcc", "-std=c99", "-O2", "-static", "-march=armv7-a", "-mfpu=vfpv3-d16",
+         *WARNINGS, "-Wno-unused-function", *flags, f"-I{KERNELS}", SOURCE, "-o", program, "-lm"],
+        check=True,
+    )  # fmt: skip
+    check(["qemu-arm", program])
 
 
 def test_the_cases_are_near_enough_to_halves_to_tell():

@@ -21,7 +21,7 @@ static EDGELINE_SHARED void edgeline_gemm_taps_u8(const edgeline_gemm_taps_layer
 {
     edgeline_tap *buffer = (edgeline_tap *)scratch;
     for (ptrdiff_t to = 0; rows > 0; rows--, x += layer->in_row, to += layer->out_row) {
-        edgeline_gather(&layer->taps, x, EDGELINE_SECOND_HALF(&layer->taps), buffer);
+        edgeline_gather(&layer->taps, 1, x, EDGELINE_SECOND_HALF(&layer->taps), buffer);
         const edgeline_weight *weights = w;
         for (int column = 0; column < layer->columns; column += 4, weights += layer->size) {
             const int left = layer->columns - column, columns = left < 4 ? left : 4;

@@ -82,12 +82,15 @@ EDGELINE_INLINE int32_t edgeline_rounded(int32_t sum, float factor, const edgeli
     int32_t n;
     __asm__("vcvtr.s32.f32 %0, %0" : "+t"(x)); /* to the nearest, halves to even, saturated */
     memcpy(&n, &x, sizeof n);
-#if defined(__ARM_FEATURE_SAT)
-    __asm__("ssat %0, #16, %0" : "+r"(n));
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SAT)
+    __asm__("qadd %0, %0, %1\n\tusat %0, #8, %0" : "+r"(n) : "r"(grid->zero_point) : "cc");
+    if ((grid->low | (255 - grid->high)) == 0) return n;
+    n = n < grid->low ? grid->low : n;
+    return n > grid->high ? grid->high : n;
 #else
     n = n < -0x8000 ? -0x8000 : n > 0x7FFF ? 0x7FFF : n;
-#endif
     return edgeline_clamped(n, grid);
+#endif
 #else
     int32_t n;
     const edgeline_factors x = edgeline_times(edgeline_sums_all(sum), edgeline_factors_all(factor));

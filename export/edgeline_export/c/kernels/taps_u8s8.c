@@ -20,6 +20,7 @@ typedef struct {
     int rows, runs, run; /* of a window; a run is so many bytes beside each other */
     ptrdiff_t row, next; /* from a row to the one below, from a run to the next */
     int steps;
+    int apart; /* in vectors: from a pixel's taps in the buffer to those of the second one */
 } edgeline_taps;
 
 #if EDGELINE_DOT_OFFSET == 0
@@ -91,9 +92,10 @@ EDGELINE_INLINE void edgeline_two_sums(uint32_t both, uint32_t low, int32_t *sum
 #if EDGELINE_SMLAD
 
 /* x [taps / 2][2 pixels], w [taps / 2]; `first` and `second` [2 channels] of each pixel */
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
-                                        int32_t *second)
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_taps *taps, const edgeline_tap *x, const edgeline_weight *w,
+                                       int32_t *first, int32_t *second)
 {
+    const int steps = taps->steps;
     uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
     const edgeline_weight *end = w + 4 * steps;
 #define EDGELINE_FOUR_TAPS                   \
@@ -187,9 +189,10 @@ static __attribute__((naked, noinline, unused)) void edgeline_row_by_pairs(
                 EDGELINE_LOAD_WEIGHTS EDGELINE_TWO_TAPS("r10", "r11") "cmp r0, r12\n\t" EDGELINE_RESTORE);
 }
 
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
-                                        int32_t *second)
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_taps *taps, const edgeline_tap *x, const edgeline_weight *w,
+                                       int32_t *first, int32_t *second)
 {
+    const int steps = taps->steps;
     uint32_t sums[4];
     edgeline_pixels_by_pair(x, w, w + 4 * steps, sums);
     edgeline_two_sums(sums[0], sums[1], first);
@@ -216,9 +219,10 @@ EDGELINE_INLINE void edgeline_two_taps(uint32_t x, int32_t w, uint32_t *both, ui
     *low += first * low_first + second * low_second;
 }
 
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
-                                        int32_t *second)
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_taps *taps, const edgeline_tap *x, const edgeline_weight *w,
+                                       int32_t *first, int32_t *second)
 {
+    const int steps = taps->steps;
     uint32_t both_a = 0, both_b = 0, low_a = 0, low_b = 0;
     for (const edgeline_weight *end = w + 4 * steps; w < end; w++, x += 2) {
         edgeline_two_taps(x[0], *w, &both_a, &low_a);
@@ -300,11 +304,12 @@ EDGELINE_INLINE edgeline_tap *edgeline_gather_run(const uint8_t *from, ptrdiff_t
     return to + run;
 }
 
-/* x [2 pixels][steps + 1][16], w [steps][2 channels][16]; `first` and `second` [2 channels] of each pixel */
-EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_tap *x, const edgeline_weight *w, int steps, int32_t *first,
-                                        int32_t *second)
+/* x [2 pixels, `apart`][steps][16], w [steps][2 channels][16]; `first` and `second` [2 channels] of each pixel */
+EDGELINE_INLINE void edgeline_tile_2x2(const edgeline_taps *taps, const edgeline_tap *x, const edgeline_weight *w,
+                                       int32_t *first, int32_t *second)
 {
-    const edgeline_tap *other = x + 16 * steps + 16;
+    const int steps = taps->steps;
+    const edgeline_tap *other = x + taps->apart;
     int32_t a = 0, b = 0, c = 0, d = 0;
     for (int k = 0; k < steps; k++, x += 16, other += 16, w += 32) {
         const edgeline_sixteen w0 = edgeline_sixteen_load(w), w1 = edgeline_sixteen_load(w + 16);
@@ -330,16 +335,15 @@ EDGELINE_INLINE void edgeline_tile_1x4(const edgeline_tap *x, const edgeline_wei
 }
 
 #define EDGELINE_GATHER_RUN(taps, from, second, to) \
-    edgeline_gather_run(from, second, (taps)->run, to, (ptrdiff_t)16 * (taps)->steps + 16)
+    edgeline_gather_run(from, second, (taps)->run, to, (taps)->apart)
 #define EDGELINE_SECOND_HALF(taps) 0
 
 #endif
 
-/* Gathers the taps of a pixel at `x` and of one `second` bytes behind it. */
-static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uint8_t *x, ptrdiff_t second,
+/* Gathers `rows` rows of the taps of a pixel at `x` and of one `second` bytes behind it. */
+static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, int rows, const uint8_t *x, ptrdiff_t second,
                                             edgeline_tap *buffer)
 {
-    int i = taps->rows;
     do {
         const uint8_t *run = x;
         int j = taps->runs;
@@ -348,5 +352,5 @@ static EDGELINE_SHARED void edgeline_gather(const edgeline_taps *taps, const uin
             run += taps->next;
         } while (--j > 0);
         x += taps->row;
-    } while (--i > 0);
+    } while (--rows > 0);
 }

@@ -69,12 +69,23 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
     run, following = in_channels, x.strides[3] * a["dilations"][1]
     if following == in_channels:
         run, runs, following = runs * in_channels, 1, 0
-    packed, taps_struct = _packed(lowering, taps.reshape(groups, channels, kernel_rows * runs, run), 2)
-    taps_struct |= {"rows": kernel_rows, "runs": runs, "row": x.strides[2] * a["dilations"][0], "next": following}
-    _, _, rows, columns = lowering.tensor(operation.output).shape
-    result, y, behind = written(operation, lowering)
     finish = finish_members(operation, lowering)
     window = finish["pool_rows"] * finish["pool_columns"]
+    shares = finish["pool_columns"] == 2 and a["strides"][0] == a["dilations"][0]
+    shared = runs * (run if lowering.target.signed_dot else 2 * -(-run // 2)) if shares else 0
+    packed, steps = _packed(lowering, taps.reshape(groups, channels, kernel_rows * runs, run), 2)
+    further = (finish["pool_rows"] - 1) * shared
+    gathered = {
+        "rows": kernel_rows,
+        "runs": runs,
+        "run": run,
+        "row": x.strides[2] * a["dilations"][0],
+        "next": following,
+        "steps": steps,
+        "apart": _apart(lowering, steps, further),
+    }
+    _, _, rows, columns = lowering.tensor(operation.output).shape
+    result, y, behind = written(operation, lowering)
     sums = blocked(channels, 2) * blocked(window, 2)
     members = {
         "channels": channels,
@@ -82,9 +93,10 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
         "columns": columns,
         "groups": groups,
         "in_group": in_channels,
-        "taps": taps_struct,
+        "taps": gathered,
         "size": packed.size // (groups * -(-channels // 2)),
         "sums": sums,
+        "shared": shared,
         "in_row": x.strides[2] * a["strides"][0],
         "in_column": x.strides[3] * a["strides"][1],
         "out_row": y.strides[2],
@@ -110,7 +122,7 @@ def lower_conv_in_taps(operation: Operation, lowering: Lowering) -> list[Step]:
             Parameter(bias + signed_bias(weight.reshape(len(bias), -1), lowering), operation.inputs[3]),
             *table_parameters(operation),
         ),
-        scratch_bytes=4 * sums + _buffer_bytes(lowering, taps_struct, pixels=2),
+        scratch_bytes=4 * sums + (2 * gathered["apart"] or 4 * (_PAIRS_STEP * steps + further)),
         macs=weight.size * rows * columns * window * x.shape[0],
         made=None if result == operation.output else (replace(lowering.tensor(operation.output), name=result), y),
     )
@@ -130,9 +142,14 @@ def _matmul(operation: Operation, lowering: Lowering) -> list[Step]:
         copy = f"{name}, copied for {operation.nodes[0]}"
         before = [move_step(f"Copy for {operation.nodes[0]}", name, source, copy, source)]
         name = copy
-    packed, taps = _packed(lowering, _as_a_window(weight.T, lowering), 4)
+    weight, runs = np.ascontiguousarray(weight.T), 1 if lowering.target.signed_dot else 2
+    # In pairs the two halves of a row are gathered as if they were two pixels.
+    weight = filled(weight, blocked(k, runs), 1)
+    packed, steps = _packed(lowering, weight.reshape(1, columns, runs, -1), 4)
+    taps = {"rows": 1, "runs": 1, "run": weight.shape[1] // runs, "row": 0, "next": 0, "steps": steps}
+    taps["apart"] = _apart(lowering, steps, 0)
     members = {
-        "taps": {**taps, "rows": 1, "runs": 1, "row": 0, "next": 0},
+        "taps": taps,
         "columns": columns,
         "size": packed.size // -(-columns // 4),
         "in_row": k,
@@ -155,38 +172,29 @@ def _matmul(operation: Operation, lowering: Lowering) -> list[Step]:
         parameters=(
             Parameter(packed, f"{operation.inputs[1]} in tiles of four columns"),
             Parameter(factor, operation.inputs[2]),
-            Parameter(bias + signed_bias(weight.T, lowering), operation.inputs[3]),
+            Parameter(bias + signed_bias(weight, lowering), operation.inputs[3]),
             *table_parameters(operation),
         ),
-        scratch_bytes=_buffer_bytes(lowering, taps, pixels=2 if lowering.target.signed_dot else 1),
+        scratch_bytes=2 * taps["apart"] or 2 * _PAIRS_STEP * steps,
         macs=k * columns * many,
         takes_rows=not before,
     )
     return [*before, step]
 
 
-def _as_a_window(weight: Weights, lowering: Lowering) -> Weights:
-    """Return the weights [n, k] of a matrix as those of a window: [1, n, runs, run]. In pairs a row is two halves."""
-    n, k = weight.shape
-    if lowering.target.signed_dot:
-        return weight.reshape(1, n, 1, k)
-    return filled(weight, blocked(k, 2), 1).reshape(1, n, 2, -1)
+def _apart(lowering: Lowering, steps: int, further: int) -> int:
+    """Return the bytes between two pixels' taps in the buffer, whose vectors run over; 0 where they take turns."""
+    return _VECTOR * (steps + 1) + further if lowering.target.signed_dot else 0
 
 
-def _buffer_bytes(lowering: Lowering, taps: dict[str, Any], *, pixels: int) -> int:
-    """Return the bytes of the gathered taps of some pixels: words of two taps, or vectors and one that is run over."""
-    steps = int(taps["steps"])
-    return pixels * (_VECTOR * (steps + 1) if lowering.target.signed_dot else 2 * _PAIRS_STEP * steps)
-
-
-def _packed(lowering: Lowering, weight: Weights, tile: int) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """Return the weights in tiles of `tile` channels, and the run and the steps of edgeline_taps.
+def _packed(lowering: Lowering, weight: Weights, tile: int) -> tuple[npt.NDArray[Any], int]:
+    """Return the weights in tiles of `tile` channels, and the steps of a tile.
 
     `weight`: [groups, channels, runs, run], in the order in which the input lies in memory.
     """
     weight = filled(weight, blocked(weight.shape[1], tile), 1)
     packed, steps = (_in_vectors if lowering.target.signed_dot else _in_pairs)(weight, tile)
-    return np.ascontiguousarray(packed.reshape(-1)), {"run": weight.shape[3], "steps": steps}
+    return np.ascontiguousarray(packed.reshape(-1)), steps
 
 
 def _in_vectors(weight: Weights, tile: int) -> tuple[npt.NDArray[Any], int]:
