@@ -122,6 +122,11 @@ EDGELINE_INLINE void edgeline_conv2d_u8(const edgeline_conv2d_u8_layer *layer, c
                                         const float *f, const int32_t *b, const uint8_t *table, void *y, int part,
                                         int parts)
 {
+#if EDGELINE_FOURS > 1 /* pointers that gcc does not see through: else it reads each vector at an address of its own */
+    EDGELINE_READ_HERE(f);
+    EDGELINE_READ_HERE(b);
+    EDGELINE_READ_HERE(table);
+#endif
     const ptrdiff_t block = (ptrdiff_t)layer->kernel_rows * layer->kernel_runs * layer->fours * EDGELINE_DOT_BLOCK * 4;
     const int wide = EDGELINE_DOT_VECTORS * EDGELINE_SUMS < layer->blocks * EDGELINE_DOT_BLOCK
                          ? EDGELINE_DOT_VECTORS * EDGELINE_SUMS
