@@ -91,6 +91,17 @@ def test_float_vectors_and_their_scalar_twin(tmp_path, name, run):
     np.testing.assert_allclose(found, scalar_twin(run, tmp_path, model).run(batch), rtol=0, atol=3e-6)
 
 
+@pytest.mark.parametrize("target", ["aarch64", "armv7"])
+@pytest.mark.parametrize("flags", [(), ("-march=x86-64-v3",), ("-march=x86-64-v4",)])
+def test_sources_for_arm_compute_the_same_on_x86(tmp_path, network, logits, target, flags):
+    """As C99 alone: vectors of x86 would read past a block of channels."""
+    if flags and not runs_here(flags[0].removeprefix("-march=")):
+        pytest.skip(f"this CPU does not run {flags[0]}")
+    _, model, batch = network
+    assert build(tmp_path, model, target, "gcc", ("-O1",), isa=flags).run(batch).tobytes() == logits.tobytes()
+    check_floats("lenet-relu", build(tmp_path, graph_of("lenet-relu"), target, "gcc", ("-O1",), "plain", isa=flags))
+
+
 # --- every integer kernel ---------------------------------------------------------------------------------------------
 
 

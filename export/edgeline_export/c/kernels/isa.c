@@ -1,6 +1,7 @@
 /* The instruction set that this file is compiled for: the one that the kernels choose by the same macros. */
 
-#if !defined(__GNUC__) || defined(EDGELINE_SCALAR)
+#if !defined(__GNUC__) || defined(EDGELINE_SCALAR) || defined(__ARM_BIG_ENDIAN) || \
+    (defined(__x86_64__) && EDGELINE_BLOCK < 16)
 #define EDGELINE_ISA "c99"
 #elif defined(__AVX512F__) && defined(__AVX512VNNI__)
 #define EDGELINE_ISA "avx512-vnni"
