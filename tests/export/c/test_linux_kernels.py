@@ -167,6 +167,16 @@ def test_the_scalar_twins_are_the_same_bits(tmp_path, patterns, expected, run):
     assert wrong == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("run", VECTORS)
+def test_no_undefined_behaviour(tmp_path, patterns, run):
+    """Without the sanitizer's runtime, which qemu does not run: the first one is a trap."""
+    flags = ("-O1", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", "-DEDGELINE_UNROLL=")
+    built = suite_of(run, tmp_path, patterns, flags)
+    for name, (_, batch) in patterns.items():
+        built[name].run(batch)
+
+
 @pytest.mark.parametrize("run", VECTORS)
 @pytest.mark.parametrize("weights", EXTREMES)
 def test_conv_of_extremes_is_exact(tmp_path, weights, run):
