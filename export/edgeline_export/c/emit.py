@@ -47,14 +47,14 @@ def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixe
 
 def kernels_of(program: Program, pixels: Pixels | str = NO_PIXELS, target: Target | None = None) -> list[str]:
     """Return the kernels that a program uses, each behind those that it needs; `target` may have forms of its own."""
-    own = {} if target is None else dict(target.own_kernels)
+    own = () if target is None else target.own_kernels
     ordered = ["isa", "vector", "run", "profile", *(["threads"] if has_threads(program) else [])]
 
     def add(stem: str) -> None:
         if stem in ordered:
             return
         found = _NEEDS.search(_kernel(stem))
-        for needed in [*(found[1].split() if found else ()), *own.get(stem, ())]:
+        for needed in [*(found[1].split() if found else ()), *(form for kernel, form in own if kernel == stem)]:
             add(needed)
         ordered.append(stem)
 

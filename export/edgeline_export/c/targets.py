@@ -8,8 +8,7 @@ A target with a board has no operating system: boards.py.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgeline.architecture import architecture_here
 from edgeline.errors import UnknownNameError
@@ -41,7 +40,7 @@ class Target:
     tile of a float Conv keeps in registers at most. `dot_block` is the block of integer layers, 1 for the kernels of
     microcontrollers (lower/integers_taps.py). `signed_dot`: their kernels take x - 128 for the byte x, so 128 times a
     channel's weights is in its bias. `optimise`: the compiler's flags in place of those of toolchain.py. `own_kernels`:
-    by the name of a kernel, the files before it that hold this target's form of it.
+    a kernel, and the file before it that holds this target's form of it.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Target:
     packages: str = ""
     optimise: tuple[str, ...] = ()
     board: Board | None = None
-    own_kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    own_kernels: tuple[tuple[str, str], ...] = ()
 
 
 _X86 = "x86_64"
@@ -73,8 +72,8 @@ _VNNI = Variant(
     (*_V4.features, "avx512vnni", "avx512vbmi"),
 )
 ARM64 = "aarch64"
-_NEON = {"dot_u8s8": ("dot_neon",)}
-_I8MM_KERNELS = {**_NEON, "conv2d_planar_u8": ("conv2d_planar_i8mm",)}
+_NEON = (("dot_u8s8", "dot_neon"),)
+_I8MM_KERNELS = (*_NEON, ("conv2d_planar_u8", "conv2d_planar_i8mm"))
 _DOTPROD = Variant("dotprod", "neon-dotprod", ("-march=armv8.2-a+dotprod",), ("asimddp",))
 _I8MM = Variant("i8mm", "neon-i8mm", ("-march=armv8.2-a+dotprod+i8mm",), (*_DOTPROD.features, "i8mm"))
 

@@ -91,6 +91,17 @@ def test_float_vectors_and_their_scalar_twin(tmp_path, name, run):
     np.testing.assert_allclose(found, scalar_twin(run, tmp_path, model).run(batch), rtol=0, atol=3e-6)
 
 
+@pytest.mark.parametrize("target", ["aarch64", "armv7"])
+@pytest.mark.parametrize("flags", [(), ("-march=x86-64-v3",), ("-march=x86-64-v4",)])
+def test_sources_for_arm_compute_the_same_on_x86(tmp_path, network, logits, target, flags):
+    """As C99 alone: vectors of x86 would read past a block of channels."""
+    if flags and not runs_here(flags[0].removeprefix("-march=")):
+        pytest.skip(f"this CPU does not run {flags[0]}")
+    _, model, batch = network
+    assert build(tmp_path, model, target, "gcc", ("-O1",), isa=flags).run(batch).tobytes() == logits.tobytes()
+    check_floats("lenet-relu", build(tmp_path, graph_of("lenet-relu"), target, "gcc", ("-O1",), "plain", isa=flags))
+
+
 # --- every integer kernel ---------------------------------------------------------------------------------------------
 
 
@@ -154,6 +165,16 @@ def test_the_scalar_twins_are_the_same_bits(tmp_path, patterns, expected, run):
     built = suite_of(run, tmp_path, patterns, ("-O1", SCALAR))
     wrong = [name for name in patterns if built[name].run(patterns[name][1]).tobytes() != expected[name].tobytes()]
     assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", VECTORS)
+def test_no_undefined_behaviour(tmp_path, patterns, run):
+    """Without the sanitizer's runtime, which qemu does not run: the first one is a trap."""
+    flags = ("-O1", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", "-DEDGELINE_UNROLL=")
+    built = suite_of(run, tmp_path, patterns, flags)
+    for name, (_, batch) in patterns.items():
+        built[name].run(batch)
 
 
 @pytest.mark.parametrize("run", VECTORS)

@@ -180,6 +180,11 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8(const edgeline_conv2d_planar_u8_l
     }
 #endif
     edgeline_conv2d_planar_u8_expand(layer, x, expanded);
+#if EDGELINE_FOURS > 1 /* pointers that gcc does not see through: else it reads each vector at an address of its own */
+    EDGELINE_READ_HERE(f);
+    EDGELINE_READ_HERE(b);
+    EDGELINE_READ_HERE(table);
+#endif
     const int count = layer->finish.pool_rows * layer->finish.pool_columns;
     const int room = (EDGELINE_DOT_ROOM - (count + 1) * EDGELINE_OPERAND + 1 - EDGELINE_OPERAND) / count;
     const int most = room < 1 ? 1 : room < EDGELINE_PLANAR_BYTES ? room : EDGELINE_PLANAR_BYTES;

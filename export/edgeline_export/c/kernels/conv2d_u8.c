@@ -33,6 +33,22 @@ EDGELINE_INLINE void edgeline_conv2d_u8_fours(const edgeline_conv2d_u8_layer *la
                                               edgeline_dots sums[EDGELINE_DOT_VECTORS][EDGELINE_DOT_PIXELS])
 {
     const int columns = layer->finish.pool_columns, count = layer->finish.pool_rows * columns;
+    if (fours == 1) {
+        edgeline_w4 weights[EDGELINE_DOT_VECTORS];
+        EDGELINE_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int lane = v * EDGELINE_SUMS;
+            weights[v] = edgeline_w4_load(w + lane / EDGELINE_DOT_BLOCK * block + lane % EDGELINE_DOT_BLOCK * 4);
+        }
+        EDGELINE_UNROLL
+        for (int p = 0; p < windows * count; p++) {
+            const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
+            const edgeline_fours_x four = edgeline_fours_of_x(from + row * layer->in_row + column * layer->in_column, 1);
+            EDGELINE_UNROLL
+            for (int v = 0; v < vectors; v++) sums[v][p] = edgeline_dot4_by_x(sums[v][p], four, -1, weights[v]);
+        }
+        return;
+    }
     edgeline_fours_x x[EDGELINE_DOT_PIXELS];
     EDGELINE_UNROLL
     for (int p = 0; p < windows * count; p++) {
@@ -48,7 +64,7 @@ EDGELINE_INLINE void edgeline_conv2d_u8_fours(const edgeline_conv2d_u8_layer *la
                 w + k * EDGELINE_DOT_BLOCK * 4 + lane / EDGELINE_DOT_BLOCK * block + lane % EDGELINE_DOT_BLOCK * 4);
             EDGELINE_UNROLL
             for (int p = 0; p < windows * count; p++)
-                sums[v][p] = edgeline_dot4_by_x(sums[v][p], x[p], fours == 1 ? -1 : k, weights);
+                sums[v][p] = edgeline_dot4_by_x(sums[v][p], x[p], k, weights);
         }
     }
 }
@@ -122,6 +138,11 @@ EDGELINE_INLINE void edgeline_conv2d_u8(const edgeline_conv2d_u8_layer *layer, c
                                         const float *f, const int32_t *b, const uint8_t *table, void *y, int part,
                                         int parts)
 {
+#if EDGELINE_FOURS > 1 /* pointers that gcc does not see through: else it reads each vector at an address of its own */
+    EDGELINE_READ_HERE(f);
+    EDGELINE_READ_HERE(b);
+    EDGELINE_READ_HERE(table);
+#endif
     const ptrdiff_t block = (ptrdiff_t)layer->kernel_rows * layer->kernel_runs * layer->fours * EDGELINE_DOT_BLOCK * 4;
     const int wide = EDGELINE_DOT_VECTORS * EDGELINE_SUMS < layer->blocks * EDGELINE_DOT_BLOCK
                          ? EDGELINE_DOT_VECTORS * EDGELINE_SUMS

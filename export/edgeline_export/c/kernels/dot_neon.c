@@ -6,7 +6,8 @@
  *
  * needs: vector grid */
 
-#if defined(__ARM_NEON) && !defined(EDGELINE_SCALAR) && EDGELINE_DOT_OFFSET == 128
+#if defined(__GNUC__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN) && !defined(EDGELINE_SCALAR) && \
+    EDGELINE_DOT_OFFSET == 128
 
 #include <arm_neon.h>
 

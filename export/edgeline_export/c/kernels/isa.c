@@ -8,7 +8,8 @@
 #else
 #define EDGELINE_ISA "armv6-m"
 #endif
-#elif !defined(__GNUC__) || defined(EDGELINE_SCALAR)
+#elif !defined(__GNUC__) || defined(EDGELINE_SCALAR) || defined(__ARM_BIG_ENDIAN) || \
+    (defined(__x86_64__) && EDGELINE_BLOCK < 16)
 #define EDGELINE_ISA "c99"
 #elif defined(__AVX512F__) && defined(__AVX512VNNI__)
 #define EDGELINE_ISA "avx512-vnni"

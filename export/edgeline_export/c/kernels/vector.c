@@ -6,7 +6,8 @@
 
 #define EDGELINE_INLINE static inline
 
-#if defined(__GNUC__) && !defined(EDGELINE_SCALAR)
+/* Vectors wider than a block of channels fit no weights: sources for ARM compute on x86 as C99 alone. */
+#if defined(__GNUC__) && !defined(EDGELINE_SCALAR) && !(defined(__x86_64__) && EDGELINE_BLOCK < 16)
 #if defined(__AVX512F__)
 #define EDGELINE_LANES 16
 #define EDGELINE_REGISTERS 32
@@ -16,11 +17,11 @@
 #elif defined(__SSE2__)
 #define EDGELINE_LANES 4
 #define EDGELINE_REGISTERS 16
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(__ARM_BIG_ENDIAN)
 #define EDGELINE_LANES 4
 #define EDGELINE_REGISTERS 32
 #define EDGELINE_NUMBERS 4
-#elif defined(__ARM_NEON)
+#elif defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
 #define EDGELINE_LANES 4
 #define EDGELINE_REGISTERS 16
 #define EDGELINE_NUMBERS 4
