@@ -71,8 +71,9 @@ EDGELINE_API size_t {name}_arena_bytes(size_t n);
 EDGELINE_API int {name}_infer(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes);
 
 {_pixels_text(program, pixels, name)}{_threads_text(program, name)}{_profile_text(program, name)}
-/* The instruction set that the functions use: "c99", "sse2", "avx2", "avx512", "avx512-vnni" or "neon". NULL: a shared
- * library that was compiled for others than this CPU has. */
+/* The instruction set that the functions use: "c99", "sse2", "avx2", "avx512", "avx512-vnni", "neon", "neon-dotprod",
+ * "neon-i8mm", "armv6-m", "armv7e-m" or "helium". NULL: a shared library that was compiled for others than this CPU
+ * has. */
 EDGELINE_API const char *{name}_isa(void);
 
 #ifdef __cplusplus

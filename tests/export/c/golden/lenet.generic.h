@@ -60,8 +60,9 @@ EDGELINE_API const char *lenet_layer_kernel(int layer);
 EDGELINE_API const char *lenet_layer_nodes(int layer);
 #endif
 
-/* The instruction set that the functions use: "c99", "sse2", "avx2", "avx512", "avx512-vnni" or "neon". NULL: a shared
- * library that was compiled for others than this CPU has. */
+/* The instruction set that the functions use: "c99", "sse2", "avx2", "avx512", "avx512-vnni", "neon", "neon-dotprod",
+ * "neon-i8mm", "armv6-m", "armv7e-m" or "helium". NULL: a shared library that was compiled for others than this CPU
+ * has. */
 EDGELINE_API const char *lenet_isa(void);
 
 #ifdef __cplusplus
