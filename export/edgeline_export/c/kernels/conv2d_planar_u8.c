@@ -197,7 +197,7 @@ EDGELINE_INLINE void edgeline_conv2d_planar_u8(const edgeline_conv2d_planar_u8_l
             for (int column = 0; column < layer->columns; column += EDGELINE_SUMS) {
                 /* Without masked stores, the last vector begins early enough to end with the row. */
                 const int whole = EDGELINE_FOURS > 1 && layer->columns >= EDGELINE_SUMS;
-                const int at = whole && column > layer->columns - EDGELINE_SUMS ? layer->columns - EDGELINE_SUMS : column;
+                const int last = layer->columns - EDGELINE_SUMS, at = whole && column > last ? last : column;
                 edgeline_conv2d_planar_u8_tile(layer, expanded + 4 * (row * down + at), w + 4 * channel, f + channel,
                                                b + channel, table, order,
                                                y + row * layer->out_row + at * layer->out_column + channel,

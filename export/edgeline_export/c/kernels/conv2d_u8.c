@@ -43,7 +43,8 @@ EDGELINE_INLINE void edgeline_conv2d_u8_fours(const edgeline_conv2d_u8_layer *la
         EDGELINE_UNROLL
         for (int p = 0; p < windows * count; p++) {
             const ptrdiff_t row = p % count / columns, column = p / count * columns + p % columns;
-            const edgeline_fours_x four = edgeline_fours_of_x(from + row * layer->in_row + column * layer->in_column, 1);
+            const ptrdiff_t at = row * layer->in_row + column * layer->in_column;
+            const edgeline_fours_x four = edgeline_fours_of_x(from + at, 1);
             EDGELINE_UNROLL
             for (int v = 0; v < vectors; v++) sums[v][p] = edgeline_dot4_by_x(sums[v][p], four, -1, weights[v]);
         }
