@@ -67,11 +67,11 @@ def test_an_engine_that_was_not_built_yet_is_3(tmp_path, command, monkeypatch, n
 @pytest.mark.parametrize(
     ("format_name", "precision", "arithmetic"),
     [
-        ("trt", "int8", "fp32"),
+        pytest.param("trt", "int8", "fp32", marks=pytest.mark.slow),
         ("trt-rtx", "int8+fp16", "fp32"),
-        ("trt", "fp32", "fp32"),
+        pytest.param("trt", "fp32", "fp32", marks=pytest.mark.slow),
         ("onnx", "int8", "int8"),
-        ("onnx", "fp16", "fp32"),
+        pytest.param("onnx", "fp16", "fp32", marks=pytest.mark.slow),
     ],
 )
 def test_the_graph_can_be_timed_on_onnxruntime(tmp_path, command, no_gpu, format_name, precision, arithmetic):

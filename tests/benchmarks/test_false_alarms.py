@@ -120,6 +120,7 @@ def test_a_slowed_call_takes_its_share_longer(monkeypatch):
     assert now[0] == pytest.approx(1_100_000, abs=5_000)
 
 
+@pytest.mark.slow
 def test_a_report_of_a_slowed_run_says_so(artefact, command, tmp_path):
     import edgeline_bench.cli
 

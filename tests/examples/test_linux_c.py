@@ -151,15 +151,16 @@ def test_a_network_without_images_is_refused_by_the_build(tmp_path, command):
     assert "tiny has no function for images" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_another_network_is_another_option(tmp_path, command, monkeypatch, classes):
     """One of the user's, under a name that C does not take as it is."""
-    (tmp_path / "theirs.py").write_text(
+    (tmp_path / "own_network.py").write_text(
         "import torch\ndef net():\n    torch.manual_seed(1)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     options = ("--input-shape", "1,28,28", "--dataset", "mnist-10k", "--name", "my-net", "--out", tmp_path)
-    code, _, err = command(edgeline_export.cli.main, "theirs:net", "--format", "c", *options)
+    code, _, err = command(edgeline_export.cli.main, "own_network:net", "--format", "c", *options)
     assert code == 0, err
     folder = next(path for path in tmp_path.glob("my-net*") if path.is_dir())
     done = cmake(folder, tmp_path / "build")

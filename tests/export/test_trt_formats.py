@@ -36,7 +36,9 @@ def export(command, weights_folder, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "int8", "int8+fp16"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", "int8+fp16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("tf32", "fp16", "int8"))]
+)
 def test_trt_rtx_builds_an_engine_in_every_precision(export, tmp_path, precision):
     code, out, _ = export("--format", "trt-rtx", "--precision", precision, "--batch", "1:4:16")
     assert code == 0
@@ -184,8 +186,8 @@ def rich_file(request, tmp_path_factory):
     return folder / "net.onnx"
 
 
-@pytest.mark.parametrize("format_name", ["onnx", "trt", "trt-rtx"])
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int8+fp16"])
+@pytest.mark.parametrize("format_name", ["onnx", pytest.param("trt", marks=pytest.mark.slow), "trt-rtx"])
+@pytest.mark.parametrize("precision", [pytest.param("fp16", marks=pytest.mark.slow), "int8", "int8+fp16"])
 def test_a_network_of_many_operators_takes_the_same_path(export, rich_file, tmp_path, format_name, precision):
     samples = rich_file.with_name("samples.npz")
     code, out, _ = export(

@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EDGELINE_BLOCK 4
+#define EDGELINE_BLOCK 16
 #define EDGELINE_DOT_BLOCK 1
 #define EDGELINE_DOT_OFFSET 0
 #include "vector.c"
+#include "grid.c"
 #include "dot_u8s8.c"
 #include "rounded_u8.c"
 

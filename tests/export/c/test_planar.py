@@ -19,7 +19,14 @@ def network(channels, kernel, padding, stride, pool):
     return nn.Sequential(*first, nn.Conv2d(3, 20, 2), nn.Flatten(), nn.LazyLinear(4)).eval()
 
 
-@pytest.mark.parametrize(("target", "cc"), [("generic", "gcc"), ("x86-64-v3", "clang"), ("x86-64-v4", "gcc")])
+@pytest.mark.parametrize(
+    ("target", "cc"),
+    [
+        pytest.param("generic", "gcc", marks=pytest.mark.slow),
+        ("x86-64-v3", "clang"),
+        pytest.param("x86-64-v4", "gcc", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("channels", "kernel", "padding", "stride", "width", "pool"),
     [

@@ -26,7 +26,10 @@ def every_layer_is_large(monkeypatch):
         monkeypatch.setattr(module, "PARALLEL_MACS", 1)
 
 
-@pytest.mark.parametrize(("cc", "sanitizer"), [("gcc", ()), ("clang", ()), ("gcc", ("-fsanitize=thread", "-g"))])
+@pytest.mark.parametrize(
+    ("cc", "sanitizer"),
+    [("gcc", ()), ("clang", ()), pytest.param("gcc", ("-fsanitize=thread", "-g"), marks=pytest.mark.slow)],
+)
 def test_threads_give_the_same_bits(tmp_path, every_layer_is_large, cc, sanitizer):
     graph = graph_from_module(network(), SHAPE)
     (tmp_path / "one").mkdir()

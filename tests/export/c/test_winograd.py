@@ -45,8 +45,16 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("cc", ["gcc", "clang"])
-@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize(
+    ("target", "cc"),
+    [
+        ("x86-64-v4", "gcc"),
+        *(
+            pytest.param(*other, marks=pytest.mark.slow)
+            for other in [("x86-64-v3", "gcc"), ("x86-64-v3", "clang"), ("x86-64-v4", "clang")]
+        ),
+    ],
+)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_equal_onnxruntime(tmp_path, name, target, cc):
     if not runs_here(target):
