@@ -2,24 +2,24 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeline.emulator import OPTIONS, PROGRAM
+from edgeline_export.c.boards import BOARDS
+from edgeline_export.c.budgets import Budgets
 from edgeline_export.c.emit import sources
+from edgeline_export.c.firmware_files import fixed_files, linker_script
 from edgeline_export.c.header import Heading
 from edgeline_export.c.targets import TARGETS
 from tests.export.c.harness import WARNINGS, build, program_of, run_executable
 
-# Boards with the memory that board.ld says; a Cortex-M3 runs all that a Cortex-M0+ does.
-_MACHINES = {
-    "cortex-m0plus": "mps2-an385",
-    "cortex-m4": "mps2-an386",
-    "cortex-m7": "mps2-an500",
-    "cortex-m55": "mps3-an547",
-}
-_BOARD = Path(__file__).with_name("board")
+# A Cortex-M3 runs all that a Cortex-M0+ does, and its board has room for every test.
+_BOARDS = {**BOARDS, "cortex-m0plus": replace(BOARDS["cortex-m4"], machine="mps2-an385", fpu=False)}
+_RUNNER = Path(__file__).with_name("board_runner.c")
 PACKAGES = {
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
     "qemu-arm": "qemu-user",
@@ -55,22 +55,21 @@ def run_on_board(folder, model, target, batch, flags=("-O2",)):
         samples, shape = program.input.shape[0], program.output.shape
     out_bytes = int(np.prod(shape)) * np.dtype(program.output.dtype).itemsize
     (folder / "in").write_bytes(given)
-    machine = [*chosen.variants[0].flags, "--specs=rdimon.specs"]
-    told = subprocess.run(
-        ["arm-none-eabi-gcc", *machine, "-print-file-name=rdimon-crt0.o"], capture_output=True, text=True, check=True
-    )
+    board = _BOARDS[target]
+    files = fixed_files("net", chosen, board)
+    files["board.ld"] = linker_script("net", board, Budgets(board.ram.bytes, board.flash.bytes), 16384)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
     done = subprocess.run(
-        ["arm-none-eabi-gcc", *machine, "-std=c99", *WARNINGS, "-Wno-pedantic", *flags, "-nostartfiles",
+        ["arm-none-eabi-gcc", *chosen.variants[0].flags, "-std=c99", *WARNINGS, *flags, "-nostartfiles",
          '-DHEADER="net.h"', "-DNAME(function)=net_##function", f"-DSAMPLES={samples}", f"-DIN_BYTES={len(given)}",
-         f"-DOUT_BYTES={out_bytes}", "-DBYTES=NET_ARENA_BYTES", f"-I{folder}", "-T", _BOARD / "board.ld",
-         _BOARD / "start.c", _BOARD / "runner.c", folder / "net.c", told.stdout.strip(), "-lm",
-         "-o", folder / "net.elf"],
+         f"-DOUT_BYTES={out_bytes}", "-DBYTES=NET_ARENA_BYTES", f"-I{folder}", "-T", folder / "board.ld",
+         folder / "startup.c", folder / "semihosting.c", _RUNNER, folder / "net.c", "-lm", "-o", folder / "net.elf"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[:4000]
     ran = subprocess.run(
-        ["qemu-system-arm", "-M", _MACHINES[target], "-nographic", "-monitor", "none", "-serial", "none",
-         "-semihosting-config", "enable=on,target=native", "-kernel", folder / "net.elf"],
+        [PROGRAM, "-M", board.machine, *OPTIONS, "-kernel", folder / "net.elf"],
         cwd=folder, capture_output=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert ran.returncode == 0, f"exit code {ran.returncode}: {ran.stderr.decode(errors='replace')[-1000:]}"
