@@ -237,8 +237,8 @@ def _text(rows: Sequence[Row], missing: Sequence[str], command: str) -> str:
     others += [(f"{engine} *", "lenet-relu", *rest, "") for engine, *rest in _BY_HAND]
     titles = ("engine", "network", "precision", "target", "instructions", "code", "RAM", "same labels")
     words = (
-        "emx-onnx-cgen is compiled with the flags of ours; with its options for no heap all that it computes lies on the "
-        "stack, which is the RAM shown.\n"
+        "emx-onnx-cgen is compiled with the flags of ours; with its options for no heap all that it computes lies on "
+        "the stack, which is the RAM shown.\n"
         "\\* Not measured by this script: figures of an earlier trial by hand, on the same emulators."
     )
     parts.append(markdown(Table("Others", titles, tuple(others), 4, words)))
