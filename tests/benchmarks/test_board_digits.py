@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ DIGITS = 64
 def run_digits():
     specification = importlib.util.spec_from_file_location("board_digits", PATH)
     module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # where dataclasses look their annotations up
     specification.loader.exec_module(module)
     return module.run_digits
 
