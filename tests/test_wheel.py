@@ -71,6 +71,10 @@ def test_its_commands_run_elsewhere(wheel, tmp_path):
         run("benchmark-model", artefact, "--out", name, "--batch", "1", "--rounds", "2", "--seconds", "0.1")
     (comparison,) = json.loads(run("compare-reports", "a.json", "b.json", "--json"))["comparisons"]
     assert len(comparison["rows"]) == 2
+    argv = ["recommend-model", "lenet", "--report", "a.json"]
+    refused = subprocess.run(argv, cwd=work, env=clean, capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "a.json is INVALID: 2 rounds, intervals need at least 20" in refused.stderr
     assert run("edgeline", "selftest", artefact).startswith("passed")
     run("export-model", "lenet", "--format", "c", "--require-engine", "--max-drop", "0.01")
     assert run("edgeline", "selftest", "artifacts/lenet-mnist-10k.fp32.c").startswith("passed: 16 inputs on native")

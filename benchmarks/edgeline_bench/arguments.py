@@ -16,6 +16,7 @@ EPILOG = """examples:
   benchmark-model artifacts/lenet-mnist-10k.fp32.onnx
   benchmark-model artifacts/lenet-mnist-10k.fp32.onnx --batch 1 --threads 2 --out two-threads.json
   benchmark-model artifacts/* --baseline none
+  benchmark-model lenet --formats all --precision fp32,int8
   benchmark-model artifacts/lenet-mnist-10k.fp16.trt --engine onnxruntime"""
 
 
@@ -26,7 +27,19 @@ def parser() -> argparse.ArgumentParser:
         "Measure artefacts against eager PyTorch, and write a report: JSON, Markdown and a page.",
         EPILOG,
     )
-    parser.add_argument("artefacts", metavar="ARTEFACT", nargs="+", type=Path, help="artefact folders")
+    parser.add_argument("artefacts", metavar="ARTEFACT", nargs="+", type=Path,
+                        help="artefact folders; with --formats, networks of train-model --list")  # fmt: skip
+    forms = parser.add_argument_group("every form of a network (benchmark-model lenet --formats all)")
+    forms.add_argument(
+        "--formats", type=_names, metavar="NAME,NAME",
+        help="all, or formats of export-model --list-formats: forms that are missing are exported first, and with all "
+        "those that cannot be had are left out, with the reason",
+    )  # fmt: skip
+    forms.add_argument(
+        "--precision", type=_names, metavar="NAME,NAME",
+        help="their precisions (fp32); with all formats, fp32 adds bf16 where an engine has it",
+    )  # fmt: skip
+    forms.add_argument("--artifacts", type=Path, metavar="FOLDER", help="where they lie and are written (artifacts)")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="the report (default: a new one in reports/); "
                         ".md and .html are written beside it")  # fmt: skip
     parser.add_argument(
@@ -75,6 +88,12 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d{0,6}(,[1-9]\d{0,6})*", text):
         raise argparse.ArgumentTypeError(f"expected batch sizes like 1,8,64, got '{text}'")
     return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    if not re.fullmatch(r"[\w+-]+(,[\w+-]+)*", text):
+        raise argparse.ArgumentTypeError(f"expected names like fp32,int8, got '{text}'")
+    return tuple(dict.fromkeys(text.split(",")))
 
 
 def _cores(text: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ from edgeline.errors import EdgelineError, InputError, MissingCapabilityError, R
 from edgeline_bench.arguments import parser
 
 if TYPE_CHECKING:
+    from edgeline_bench.exports import LeftOut
     from edgeline_bench.report import Report
 
+DEFAULT_BATCHES = (1, 8, 64)
 _PROFILE_S = 2.0  # for the time per layer of each row
 
 
@@ -33,18 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> None:
     if args.threads < 1 or args.rounds < 1:
         raise InputError("--threads and --rounds must be above 0")
-    artefacts = _open_all(args.artefacts)
+    _check_options(args)
+    artefacts, left_out = _forms(args) if args.formats else (_open_all(args.artefacts), [])
     _check_engines(artefacts, args.engine)
-    out: Path = args.out or _new_report_path(artefacts[0])
+    out: Path = args.out or _new_report_path(str(args.artefacts[0]) if args.formats else artefacts[0].name)
     if out.suffix != ".json":
         raise InputError(f"--out names the JSON report, so it ends in .json, unlike {out}")
-    _check_options(args)
     _need_packages(args.baseline, args.mode)
     _check_writable(out)
     with interrupts.held():
         from edgeline_bench.report import write_report
 
-    report = _measure(args, artefacts, out)
+    report = _measure(args, artefacts, out, left_out)
     write_report(out, report)
     _print(out, report, args.json)  # before what may still fail: what was measured is then seen at least
     _write_beside(out, report)
@@ -75,10 +78,28 @@ def _check_engines(artefacts: Sequence[Artefact], asked: str | None) -> None:
             note(f"{artefact.name}: ONNX Runtime computes it in float32 here: its time is no {manifest.precision} time")
 
 
-def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path) -> Report:
+def _forms(args: argparse.Namespace) -> tuple[list[Artefact], list[LeftOut]]:
+    """Return the forms of the networks, exported where they are missing, and those that cannot be had."""
+    with interrupts.held():
+        from edgeline_bench.exports import Wanted, forms_of
+
+    found: list[Artefact] = []
+    left_out: list[LeftOut] = []
+    for model in map(str, args.artefacts):
+        wanted = Wanted(
+            model, args.formats, args.precision or ("fp32",), args.batch or DEFAULT_BATCHES, args.weights,
+            args.artifacts or Path("artifacts"),
+        )  # fmt: skip
+        forms = forms_of(wanted)
+        found += forms[0]
+        left_out += forms[1]
+    return found, left_out
+
+
+def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path, left_out: Sequence[LeftOut]) -> Report:
     with interrupts.held():
         from edgeline_bench.fingerprint import fingerprint
-        from edgeline_bench.points import PointOptions, baseline_points, points_of_artefact
+        from edgeline_bench.points import PointOptions, baseline_points, compiled_points, points_of_artefact
         from edgeline_bench.progress import StepPrinter
         from edgeline_bench.report import report_from_run
         from edgeline_bench.roofline.ceilings import stability_reasons
@@ -97,8 +118,11 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
     cores = len(pinned) or machine["usable_cores"]
     points = [point for artefact in artefacts for point in points_of_artefact(artefact, options)]
     device = "cuda" if any(point.device == "cuda" for point in points) else "cpu"
+    if args.formats == ("all",):
+        points = [replace(point, optional=True) for point in points]
     if args.baseline == "eager":
-        points = baseline_points(artefacts, options) + points
+        baseline = baseline_points(artefacts, options)
+        points = [*baseline, *(compiled_points(baseline) if args.formats == ("all",) else []), *points]
     slot_s = args.seconds / args.rounds
     for reason in reasons_beforehand(args.rounds, args.threads, cores):
         note(f"this report will be INVALID: {reason}")
@@ -131,11 +155,19 @@ def _measure(args: argparse.Namespace, artefacts: Sequence[Artefact], out: Path)
         "batches": list(batches), "device": device, "scenarios": list(args.scenario),
         "server_qps": args.server_qps, "latency_bound_s": args.latency_bound, "slowdown": args.slowdown,
     }  # fmt: skip
-    return report_from_run(run, protocol, machine, ceilings, reasons)
+    records = [form.to_record() for form in left_out]
+    return report_from_run(run, protocol, machine, ceilings, reasons, records)
 
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
+    for option, other in (("precision", "artifacts"), ("artifacts", "precision")):
+        if getattr(args, option) is not None and not args.formats:
+            raise InputError(f"--{option} goes with --formats, as does --{other}; artefacts have theirs: leave it out")
+    if args.formats and args.engine:
+        raise InputError("--engine is for artefacts; with --formats each form runs on its own engine: leave it out")
+    if args.formats and "all" in args.formats and len(args.formats) > 1:
+        raise InputError("--formats all takes them all already: leave the other names out")
     server = "server" in args.scenario
     for option, applies, where in (
         ("server_qps", server, "--scenario server"),
@@ -148,7 +180,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _default_batches(artefacts: Sequence[Artefact]) -> tuple[int, ...]:
     fixed = {artefact.manifest.inputs[0].shape[0] for artefact in artefacts} - {-1}
-    return tuple(sorted(fixed)) or (1, 8, 64)
+    return tuple(sorted(fixed)) or DEFAULT_BATCHES
 
 
 def _choose_cores(asked: tuple[int, ...] | None, threads: int) -> tuple[int, ...]:
@@ -164,9 +196,9 @@ def _choose_cores(asked: tuple[int, ...] | None, threads: int) -> tuple[int, ...
     return asked
 
 
-def _new_report_path(artefact: Artefact) -> Path:
+def _new_report_path(name: str) -> Path:
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
-    return Path("reports") / f"{artefact.name}-{stamp}.json"
+    return Path("reports") / f"{name}-{stamp}.json"
 
 
 def _check_writable(out: Path) -> None:
@@ -206,7 +238,8 @@ def _print(out: Path, report: Report, as_json: bool) -> None:
         brief = {**report, "results": [{k: v for k, v in r.items() if k != "samples_s"} for r in report["results"]]}
         print(json.dumps({"report": str(out), **brief}, indent=2))
         return
-    for table in (tables.latency_table(report), tables.scenario_table(report), tables.start_table(report)):
+    for table in (tables.latency_table(report), tables.scenario_table(report), tables.start_table(report),
+                  tables.left_out_table(report)):  # fmt: skip
         if table.cells:
             print(tables.plain_text(table) + "\n")
     for answer in report["words"]:

@@ -12,6 +12,7 @@ from typing import Any
 from edgeline_bench.report import Report
 
 _HOST_KEYS = ("cpu", "machine", "usable_cores", "isa", "memory_bytes", "gpu")
+_DEVICE_KEYS = ("cpu", "machine", "cores", "gpu")  # what does not change from run to run, nor with taskset
 _PROTOCOL_KEYS = ("mode", "threads", "pinned", "device", "slot_s", "server_qps", "latency_bound_s")
 _ROW_KEYS = ("threads", "device", "arithmetic")
 
@@ -31,6 +32,24 @@ def host_differences(old: Report, new: Report) -> list[str]:
     found = _differing("fingerprint", old["fingerprint"], new["fingerprint"], _HOST_KEYS)
     kernels = [report["reference_kernel"]["name"] for report in (old, new)]
     return found + ([f"reference kernel: {kernels[0]} and {kernels[1]}"] if kernels[0] != kernels[1] else [])
+
+
+def device_differences(measured: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return in what the device of a report's fingerprint is not that of another fingerprint, this machine's."""
+    return [
+        f"{key}: {measured.get(key)} in the report, {here.get(key)} here"
+        for key in _DEVICE_KEYS
+        if measured.get(key) != here.get(key)
+    ]
+
+
+def ranking_differences(one: Report, other: Report) -> list[str]:
+    """Return every difference that forbids to rank the rows of two reports together, sorted.
+
+    Host, protocol, and what rows that both hold ran must agree, as in a comparison; either may hold rows of its own.
+    """
+    found = _protocol_differences(one, other, False) + host_differences(one, other)
+    return sorted(found + _shared_row_differences(rows_by_key(one), rows_by_key(other)))
 
 
 def rows_by_key(report: Report) -> dict[RowKey, Mapping[str, Any]]:
@@ -56,9 +75,16 @@ def _row_differences(old: Report, new: Report) -> list[str]:
     found = []
     for title, one, other in (("old", before, after), ("new", after, before)):
         found += [f"only the {title} report has {row_title(key)}" for key in one if key not in other]
+    return found + _shared_row_differences(before, after)
+
+
+def _shared_row_differences(
+    before: Mapping[RowKey, Mapping[str, Any]], after: Mapping[RowKey, Mapping[str, Any]]
+) -> list[str]:
+    found = []
     for key in before.keys() & after.keys():
         # Eager runs no graph: its row names that of the artefact that came first, which is a matter of order.
-        same = "source" if key[0] == "eager" else "graph_sha256"
+        same = "source" if key[0] in ("eager", "torch-compile") else "graph_sha256"
         if before[key][same] != after[key][same]:
             found.append(f"{row_title(key)} ran another {'network' if same == 'source' else 'graph'}")
         found += _differing(row_title(key), before[key], after[key], _ROW_KEYS)

@@ -21,6 +21,7 @@ from edgeline_bench.layers.records import (
     memory_record,
     profile_record,
     speed_of_light_record,
+    work_record,
 )
 from edgeline_bench.points import Point
 from edgeline_bench.roofline.ceilings import Ceilings
@@ -34,7 +35,7 @@ _AS_FLOAT = "in part in integers"
 
 
 def findings_of(measured: Sequence[Measured], ceilings: Ceilings | None) -> list[dict[str, Any]]:
-    """Return for each row its `layers`, `layer_profile`, `speed_of_light_s`, and its `memory` by the graph."""
+    """Return for each row its `layers`, `layer_profile`, `speed_of_light_s`, `work`, and its `memory` by the graph."""
     models: dict[str, onnx.ModelProto] = {}
     found = []
     for row in measured:
@@ -52,10 +53,11 @@ def _finding(row: Measured, model: onnx.ModelProto, ceilings: Ceilings | None) -
         "layers": [],
         "layer_profile": None,
         "speed_of_light_s": None,
+        "work": None,
     }
     try:
         graph = graph_as_run(model, point.batch, point.engine, point.arithmetic)
-        finding["memory"] = memory_record(graph)
+        finding["memory"], finding["work"] = memory_record(graph), work_record(graph)
     except InputError as error:  # operators whose shapes ONNX cannot infer: what was timed stays
         return {**finding, "layer_profile": {"method": None, "why": str(error)}}
     if ceilings is None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("edgeline", "numpy", "torch", "onnx", "onnxruntime", "onnxruntime-gpu",
-             "tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "cuda-bindings")  # fmt: skip
+             "tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "openvino", "ai-edge-litert",
+             "litert-torch", "ncnn", "pnnx", "torchao", "iree-base-compiler", "iree-base-runtime")  # fmt: skip
 # The instruction sets that decide how fast a convolution can be; /proc/cpuinfo lists hundreds of flags.
 _ISA = (
     "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",

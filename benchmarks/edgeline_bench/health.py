@@ -6,6 +6,7 @@ plain numbers and touch nothing.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ MAX_DRIFT = 0.10
 MAX_SPREAD = 0.10
 MAX_FREQUENCY_DROP = 0.10
 MAX_FOREIGN_LOAD_AVERAGE = 0.5  # runnable processes besides our own
-_BUSY_SHARE = 0.05  # of the time: a thread with less was not at work, it only existed
+_BUSY_SHARE = 0.25  # of the time: a thread that computes with others on the cores they are pinned to has more of it
+_IDLE_SHARE = 0.1  # of a core's time: where so much is left, no thread more was waiting for it
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,8 +56,15 @@ def thread_seconds(pid: int | str = "self") -> dict[int, float]:
 
 
 def busy_threads(before: Mapping[int, float], after: Mapping[int, float], elapsed_s: float) -> int:
-    """Return how many threads were at work between two readings of thread_seconds, `elapsed_s` of running apart."""
-    return sum(used - before.get(thread, 0.0) > _BUSY_SHARE * elapsed_s for thread, used in after.items())
+    """Return how many threads were at work at once between two readings of thread_seconds, `elapsed_s` of running apart.
+
+    Those that used a good part of the time; but no more than cores were busy, and one that waited for them where they
+    all were to the full. A caller that hands its workers their work and then waits, as IREE's does, is not one more.
+    """
+    if elapsed_s <= 0:
+        return 0
+    shares = [(used - before.get(thread, 0.0)) / elapsed_s for thread, used in after.items()]
+    return min(sum(share > _BUSY_SHARE for share in shares), math.ceil(sum(shares) + _IDLE_SHARE))
 
 
 def query_reason(title: str, samples_s: Sequence[float], percent: float) -> str | None:

@@ -14,6 +14,7 @@ def markdown_from_report(report: Report) -> str:
         tables.latency_table(report),
         tables.scenario_table(report),
         tables.start_table(report),
+        tables.left_out_table(report),
         instrument_tables.memory_table(report),
         instrument_tables.light_table(report),
         *instrument_tables.layers_tables(report),

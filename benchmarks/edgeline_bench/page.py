@@ -50,7 +50,9 @@ def _sections(report: Report, drawn: dict[str, page_parts.Plot]) -> list[tuple[s
     return [
         ("summary", "In short", page_parts.list_block(headlines, "headline")),
         ("words", "In words", page_parts.words_block(report["words"]) if report.get("words") else ""),
-        ("bounds", "What bounds it", block(drawn["roofline"]) + block(drawn["layers"]) + _layer_tables(report)),
+        ("choice", "What to choose", block(drawn["pareto"]) + _left_out(report)),
+        ("bounds", "What bounds it", block(drawn["roofline-networks"]) + block(drawn["roofline"])
+         + block(drawn["layers"]) + _layer_tables(report)),
         ("speed", "Latency and throughput", block(drawn["latency"])
          + page_parts.pair_block(drawn["throughput"], drawn["memory-batch"])
          + _latency_table(report) + (table(scenarios) if scenarios.cells else "")),
@@ -59,6 +61,11 @@ def _sections(report: Report, drawn: dict[str, page_parts.Plot]) -> list[tuple[s
         ("machine", "The machine", _ceilings(report) + page_parts.pair_block(drawn["sweep"], drawn["steadiness"])
          + table(tables.facts_table(report), "facts")),
     ]  # fmt: skip
+
+
+def _left_out(report: Report) -> str:
+    table = tables.left_out_table(report)
+    return page_parts.table_block(table) if table.cells else ""
 
 
 def _latency_table(report: Report) -> str:

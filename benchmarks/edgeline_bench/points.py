@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from edgeline.backends import choose_engine
 from edgeline.command import note
 from edgeline.errors import InputError
 from edgeline.files import sha256_of_file
+from edgeline_bench.footprint import deployed_bytes, engine_bytes
 from edgeline_bench.scenarios import check_batch, scenario_from_name
 from edgeline_train.models import model_from_name
 from edgeline_train.models.weights import DEFAULT_FOLDER, SUFFIX
 
 # Engines that have no CPU form; all others are timed on the CPU, beside eager PyTorch there.
 _DEVICES = {"tensorrt": "cuda", "onnxruntime-tensorrt": "cuda"}
+COMPILED = "torch-compile"
 _ORIGINS = {"onnx": "an .onnx file", "factory": "a factory"}
 
 
@@ -25,7 +27,8 @@ _ORIGINS = {"onnx": "an .onnx file", "factory": "a factory"}
 class Point:
     """One engine at one batch size. `name` is the artefact's, or for eager the trained network's.
 
-    `precision` is the graph's, `arithmetic` what the engine computes it in.
+    `precision` is the graph's, `arithmetic` what the engine computes it in. `deployed_bytes` and `engine_bytes` are
+    edgeline_bench.footprint's.
     """
 
     engine: str
@@ -41,12 +44,16 @@ class Point:
     folder: str = ""
     graph_sha256: str = ""
     accuracy: float | None = None
+    accuracy_reference: float | None = None  # of the network that the artefact was exported from
     artefact_bytes: int | None = None
+    deployed_bytes: int | None = None
+    engine_bytes: int | None = None
     source_key: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
     scenario: str = "single-stream"
     rate_per_s: float | None = None  # of a server's queries; None: to be searched for
     slowdown: float = 0.0  # a share of each call's time that is wasted on purpose: edgeline_bench.slowdown
+    optional: bool = False  # where it does not start, the run goes on without it, and says so
 
     @property
     def title(self) -> str:
@@ -116,6 +123,7 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             f"{artefact.name} takes batches of {sizes.min} to {sizes.max} on {engine}, not {beyond[0]}; "
             f"give --batch {','.join(map(str, dict.fromkeys((sizes.min, sizes.opt, sizes.max))))}"
         )
+    installed = engine_bytes(engine)
     return [
         Point(
             engine=engine,
@@ -131,7 +139,10 @@ def points_of_artefact(artefact: Artefact, options: PointOptions) -> list[Point]
             folder=str(artefact.folder.resolve()),
             graph_sha256=manifest.files[GRAPH_FILE].sha256,
             accuracy=manifest.verification.get("accuracy_exported"),
+            accuracy_reference=manifest.verification.get("accuracy_reference"),
             artefact_bytes=artefact.total_bytes,
+            deployed_bytes=deployed_bytes(artefact, engine, size),
+            engine_bytes=installed,
             source_key=source_key(artefact),
             scenario=scenario,
             rate_per_s=options.rate_per_s,
@@ -170,6 +181,7 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
             note(f"{artefact.name} was made from {origin}: no eager baseline ({way_on})")
             continue
         key = source_key(artefact)
+        on_disk = Path(source["weights"]).stat().st_size if "weights" in source else None
         name = f"{manifest.name}{f'-{manifest.dataset}' if manifest.dataset else ''}"
         if any(group[0].name == name for other, group in points.items() if other != key):
             name = f"{name}@{key[:8]}"  # the same network from other weights: rows are told apart by name
@@ -187,7 +199,10 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
                     folder=str(artefact.folder.resolve()),
                     graph_sha256=manifest.files[GRAPH_FILE].sha256,
                     accuracy=manifest.verification.get("accuracy_reference"),
-                    artefact_bytes=Path(source["weights"]).stat().st_size if "weights" in source else None,
+                    artefact_bytes=on_disk,
+                    deployed_bytes=on_disk,
+                    engine_bytes=engine_bytes("eager"),
+                    accuracy_reference=manifest.verification.get("accuracy_reference"),
                     source=source,
                     source_key=key,
                     scenario=scenario,
@@ -197,6 +212,11 @@ def baseline_points(artefacts: Sequence[Artefact], options: PointOptions) -> lis
             ],
         )
     return [point for group in points.values() for point in group]
+
+
+def compiled_points(baseline: Sequence[Point]) -> list[Point]:
+    """Return torch.compile's points, for the networks of eager PyTorch's."""
+    return [replace(point, engine=COMPILED, host=COMPILED, optional=True) for point in baseline]
 
 
 def source_key(artefact: Artefact) -> str:

@@ -6,10 +6,12 @@ A report is a plain dictionary in the shape of SCHEMAS' report.json: what people
 from __future__ import annotations
 
 import datetime
+import gzip
 import itertools
 import json
 import statistics
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,8 +51,12 @@ def report_from_run(
     fingerprint: Mapping[str, Any],
     ceilings: Ceilings | None,
     invalid_reasons: list[str],
+    left_out: Sequence[Mapping[str, str]] = (),
 ) -> Report:
-    """Put a run into the shape of report.json; `ceilings` are of the machine that it ran on, None when not measured."""
+    """Put a run into the shape of report.json; `ceilings` are of the machine that it ran on, None when not measured.
+
+    `left_out` are forms that were wanted and not measured: `format`, `precision` and `why`.
+    """
     interpreter = procfs.memory_of_interpreter()
     findings = findings_of(run.measured, ceilings)
     results = [_result(measured, found, interpreter) for measured, found in zip(run.measured, findings, strict=True)]
@@ -70,6 +76,10 @@ def report_from_run(
         "reference_kernel": {"name": REFERENCE_NAME, "round_medians_s": run.reference.round_medians_s},
         "roofline": ceilings and ceilings.to_record(),
         "words": answers_of(results, ceilings),
+        "left_out": [
+            *left_out,
+            *({"format": p.engine, "precision": p.precision, "why": why} for p, why in run.left_out),
+        ],
         "results": results,
     }
     return sealed(report)
@@ -110,10 +120,14 @@ def _result(measured: Measured, found: Mapping[str, Any], interpreter: procfs.Me
         "cold_start_s": ready["cold_start_s"],
         "memory_bytes": {**memory, "workspace": _workspace_bytes(memory)},
         "artefact_bytes": point.artefact_bytes,
+        "deployed_bytes": point.deployed_bytes,
+        "engine_bytes": point.engine_bytes,
         "accuracy": point.accuracy,
+        "accuracy_reference": point.accuracy_reference,
         "layers": found["layers"],
         "layer_profile": found["layer_profile"],
         "speed_of_light_s": found["speed_of_light_s"],
+        "work": found["work"],
         "energy": _energy(measured),
         "gpu_stages": measured.gpu_stages
         and {
@@ -152,15 +166,16 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def read_report(path: Path) -> Report:
-    """Read and check a report of any version so far, and return it as one of SCHEMA_VERSION.
+    """Read and check a report of any version so far, also one in .json.gz, and return it as one of SCHEMA_VERSION.
 
     Raises InputError when it is missing, damaged, edited or of a version that is not known here.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        report = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     except FileNotFoundError:
         raise InputError(f"there is no report {path}; benchmark-model ARTEFACT --out {path} writes one") from None
-    except ValueError:
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path} is no report: it is not JSON, or not all of it is there") from None
     except OSError as error:
         raise InputError(f"{path} is no report: {error.strerror}") from None

@@ -11,6 +11,7 @@ from edgeline_bench.checksums import sealed
 # 1  2026-11  the first. `roofline`, `speed_of_light_s` and `activations` are null and `layers` empty: not measured yet.
 # 2  2026-11  the measured roofline, work and time per layer, more stages of memory, energy, scenarios; `report_sha256`
 #             covers all that `samples_sha256` does not. Of a report of version 1, what is missing is null or empty.
+#             Later ones have `accuracy_reference` too, which readers must do without in older ones.
 SCHEMA_VERSION = 2
 _MEMORY_KEYS = ("interpreter", "import", "load", "first", "peak", "anonymous", "file_backed", "weights", "activations")
 

@@ -88,8 +88,9 @@ class Measured:
 class Run:
     """A whole run: the points, the reference kernel, and how the machine was.
 
-    `foreign_load` is the CPU share (0 to 1 and more, 1 being a core) that other processes took meanwhile; `before` and
-    `after` are the processor's state after the first and the last round.
+    `left_out` are optional points that did not start, and why. `foreign_load` is the CPU share (0 to 1 and more, 1
+    being a core) that other processes took meanwhile; `before` and `after` are the processor's state after the first
+    and the last round.
     """
 
     measured: list[Measured]
@@ -98,6 +99,7 @@ class Run:
     elapsed_s: float
     before: health.MachineState
     after: health.MachineState
+    left_out: tuple[tuple[Point, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +118,27 @@ _Workers = list[tuple[WorkerHandle, Measured]]
 def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], None]) -> Run:
     """Start a worker per point, give each one slot in every round, and return what they measured.
 
-    Raises what a worker raised. However it ends, no worker is left.
+    Raises what a worker raised, but for optional points that do not start. However it ends, no worker is left.
     """
     reference = reference_point(points[0].pinned)
     everyone = [*points, reference]
     steps = _Steps(report, len(everyone) * (plan.rounds + 1) + _extras(points, plan))
     with contextlib.ExitStack() as stack:
         workers: _Workers = []
+        left_out: list[tuple[Point, str]] = []
         for point in everyone:
             steps.next("starting", point)
-            worker = stack.enter_context(WorkerHandle(point))
+            try:
+                worker = stack.enter_context(WorkerHandle(point))
+            except EdgelineError as error:
+                if not point.optional:
+                    raise
+                note(f"{point.title} is left out: {error}")
+                left_out.append((point, str(error)))
+                continue
             workers.append((worker, Measured(point, worker.ready)))
+        if len(workers) == 1:  # the reference kernel's
+            raise InputError(f"no engine started; the last one: {left_out[-1][1]}")
         workers = _search_rates(workers, plan, steps)
         load = _Load([worker.pid for worker, _ in workers])
         threads = [health.thread_seconds(worker.pid) for worker, _ in workers]
@@ -150,7 +162,7 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
         _profile_layers(workers, plan, steps)
         _run_loadgen(workers, plan, steps)
     measured_points, of_reference = [m for _, m in workers[:-1]], workers[-1][1]
-    return Run(measured_points, of_reference, foreign_load, elapsed_s, states[0], states[-1])
+    return Run(measured_points, of_reference, foreign_load, elapsed_s, states[0], states[-1], tuple(left_out))
 
 
 def _slot_s(measured: Measured, plan: Plan) -> float:

@@ -132,20 +132,38 @@ def _harness_text(result: dict[str, Any]) -> str:
 
 def start_table(report: Report) -> Table:
     """Process start to first logits, resident memory, size and accuracy."""
+    rows = main_results(report)
+    disk = {
+        title: key
+        for title, key in (("of it read", "deployed_bytes"), ("engine's package", "engine_bytes"))
+        if any(row.get(key) is not None for row in rows)
+    }
     heading = ("engine", "artefact", "batch", "import", "load", "first call", "start to logits", "memory loaded",
-               "peak memory",
-               "size", "accuracy")  # fmt: skip
+               "peak memory", "size", *disk, "accuracy")  # fmt: skip
     cells = tuple(
         (
             r["engine"], r["artefact"], str(r["batch"]),
             *(units.seconds(r["cold_start_s"][key]) for key in ("import", "load", "first")),
             units.seconds(start_s(r)),
             units.megabytes(r["memory_bytes"]["load"]), units.megabytes(r["memory_bytes"]["peak"]),
-            units.megabytes(r["artefact_bytes"]), "-" if r["accuracy"] is None else f"{r['accuracy']:.4f}",
+            units.megabytes(r["artefact_bytes"]), *(units.megabytes(r.get(key)) for key in disk.values()),
+            "-" if r["accuracy"] is None else f"{r['accuracy']:.4f}",
         )
-        for r in main_results(report)
+        for r in rows
     )  # fmt: skip
-    return Table("Start, memory and size", heading, cells, 2, "Each row is a process of its own.")
+    note = "Each row is a process of its own."
+    if disk:
+        note += (
+            " Of an artefact the engine reads one file or two; the rest is for rebuilding and checking. The package is "
+            "the engine's own as installed here, without what it depends on."
+        )
+    return Table("Start, memory and size", heading, cells, 2, note)
+
+
+def left_out_table(report: Report) -> Table:
+    """The forms that were wanted and could not be measured, with the reason of each."""
+    cells = tuple((form["format"], form["precision"], form["why"]) for form in report.get("left_out") or ())
+    return Table("Left out", ("format", "precision", "why"), cells, 3)
 
 
 def _stage_s(result: dict[str, Any], stage: str) -> float | None:

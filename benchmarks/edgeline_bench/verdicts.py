@@ -41,27 +41,30 @@ class Verdict:
     word: str
 
 
-def verdicts(rows: Sequence[tuple[Rounds, Rounds]], noise: float | None = None, machine: float = 0.0) -> list[Verdict]:
+def verdicts(
+    rows: Sequence[tuple[Rounds, Rounds]], noise: float | None = None, machine: float | Sequence[float] = 0.0
+) -> list[Verdict]:
     """Judge rows that were measured together; each is (old, new): the medians of its rounds, all above 0, any unit.
 
     A row is slower or faster when Mann and Whitney's U (two-sided; Ann. Math. Stat. 18, 1947) has p < SIGNIFICANCE
     after Holm's correction over `rows` (Scand. J. Stat. 6, 1979), and its ratio of medians lies beyond the noise: above
     1 + noise or below 1 / (1 + noise). Without a `noise` of the caller's it is what `noise_of` finds for each row, plus
-    `machine`, the share by which the machine itself changed between the two runs.
+    `machine`, the share by which the machine itself changed between the two runs, of all rows or of each.
     """
     arrays = [(np.asarray(old, np.float64), np.asarray(new, np.float64)) for old, new in rows]
     enough = [min(len(old), len(new)) >= MIN_ROUNDS for old, new in arrays]
     tested = [pair for pair, is_enough in zip(arrays, enough, strict=True) if is_enough]
     p_values = iter(holm([float(stats.mannwhitneyu(old, new).pvalue) for old, new in tested]))
+    changes = [machine] * len(rows) if isinstance(machine, float | int) else machine
     found = []
-    for (old, new), is_enough in zip(arrays, enough, strict=True):
+    for (old, new), is_enough, change in zip(arrays, enough, changes, strict=True):
         ratio = float(np.median(new) / np.median(old))
         rounds = min(len(old), len(new))
         if not is_enough:
             found.append(Verdict(ratio, None, None, None, rounds, "withheld"))
             continue
         interval, p_value = ratio_interval(old, new), next(p_values)
-        band = noise_of(old, new, interval) + machine if noise is None else noise
+        band = noise_of(old, new, interval) + change if noise is None else noise
         found.append(Verdict(ratio, interval, p_value, band, rounds, _word(ratio, p_value, band)))
     return found
 

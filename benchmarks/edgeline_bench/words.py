@@ -44,10 +44,11 @@ def answers_of(results: Sequence[Result], ceilings: Ceilings | None) -> list[Ans
 
 
 def _missing_text(results: Sequence[Result]) -> str:
-    whys = {
-        f"{r['engine']} {r['artefact']}, batch {r['batch']}": (r["layer_profile"] or {}).get("why") for r in results
-    }
-    return "\n".join(f"{name}: {why}." for name, why in whys.items() if why)
+    rows: dict[str, list[str]] = {}
+    for r in results:
+        if why := (r["layer_profile"] or {}).get("why"):
+            rows.setdefault(why, []).append(f"{r['engine']} {r['artefact']}, batch {r['batch']}")
+    return "\n".join(f"{'; '.join(dict.fromkeys(names))}: {why}." for why, names in rows.items())
 
 
 def _networks(results: Sequence[Result]) -> list[list[Result]]:
@@ -143,7 +144,7 @@ def _bounds_text(network: list[Result]) -> str:
             layers = next(r for r in rows if r["batch"] == chosen)["layers"]
             groups: dict[str, list[str]] = {}
             for layer in layers:
-                groups.setdefault(_bound_of(layer), []).append(layer["label"])
+                groups.setdefault(bound_of(layer), []).append(layer["label"])
             parts = [f"{_shortened(names)} by {bound}" for bound, names in sorted(groups.items())]
             texts.append(f"{name}, batch {chosen}: {'; '.join(parts)}.")
     return "\n".join(texts)
@@ -166,7 +167,8 @@ def _next(label: str) -> str:
     return f"{kind}{int(label[len(kind) :] or 0) + 1}"
 
 
-def _bound_of(layer: Mapping[str, Any]) -> str:
+def bound_of(layer: Mapping[str, Any]) -> str:
+    """Say what a layer's roof is made of: computation, or a memory level and what streams from it."""
     if layer["bound"] == "compute":
         return "computation"
     kind = layer["slowest"]

@@ -1,11 +1,9 @@
 """Makes the LiteRT models that peers.py times: by Google's own converter and quantiser, from the PyTorch network.
 
-litert-torch and what it needs do not fit beside this project's pinned versions, so it runs in an environment of its own
-(torch comes a second time: about 7 GB):
+    python benchmarks/experiments/litert_models.py --weights weights
 
-    python3.11 -m venv .venv-litert
-    .venv-litert/bin/pip install -e '.[bench]' litert-torch==0.10.0
-    .venv-litert/bin/python benchmarks/experiments/litert_models.py --weights weights
+The format `litert` of export-model makes artefacts for devices; these are for one batch size each, as peers.py binds
+them.
 
 fp32 is litert_torch.convert of the network; int8 is ai-edge-quantizer's static recipe (int8 weights and activations),
 calibrated on the digits that calibrate our own int8, with floats left at input and output as in our artefacts. A model
@@ -65,7 +63,7 @@ def _write(model: Model, weights: Path, batch: int, out: Path) -> None:
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
     except ImportError as error:
         raise MissingCapabilityError(
-            f"litert-torch is not installed ({error}): the head of {Path(__file__).name} says how"
+            f"litert-torch is not installed ({error}): pip install 'edgeline[peers]'"
         ) from None
     network = model.build().eval()
     load_weights(weights, network, model)

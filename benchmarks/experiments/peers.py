@@ -1,6 +1,6 @@
 """The C format beside the fastest of other people's engines, against what is asked of it.
 
-    python benchmarks/experiments/litert_models.py --weights weights        (in an environment of its own: see there)
+    python benchmarks/experiments/litert_models.py --weights weights
     python benchmarks/experiments/peers.py --weights weights --out docs/results/c-peers.md
 
 Exports each network, lets every engine that is installed answer the test digits, times those in interleaved rounds, a

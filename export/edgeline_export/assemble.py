@@ -127,15 +127,15 @@ def _judge(
     if compiled.open_session is not None:
         with compiled.open_session(unfinished) as session:
             engine = compiled.engine or session.engine
-            return verify(subject, session.infer_all, engine, request.precision, request.batch, request.max_drop)
+            return verify(subject, session.infer_all, engine, request.precision, request.sizes, request.max_drop)
     with OnnxRuntimeSession(unfinished, "cpu", threads=THREADS) as session:
         if prepared.twin is None:
             own_form = unfinished.manifest.format == "onnx"
             engine = session.engine if own_form else f"{session.engine}, the same graph"
-            return verify(subject, session.infer_all, engine, request.precision, request.batch, request.max_drop)
+            return verify(subject, session.infer_all, engine, request.precision, request.sizes, request.max_drop)
         fixed = prepared.twin.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None
         twin = GraphRunner(prepared.twin, batch=fixed)
-        judged = verify(subject, twin.run, _TWIN, request.precision, request.batch, request.max_drop)
+        judged = verify(subject, twin.run, _TWIN, request.precision, request.sizes, request.max_drop)
         _check_against_twin(session, subject.samples.batch(0, SELFTEST_SAMPLES), judged)
         return judged
 

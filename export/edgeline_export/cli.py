@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeline import interrupts
-from edgeline.artefact import GRAPH_FILE, Artefact
+from edgeline.artefact import GRAPH_FILE, Artefact, open_artefact
 from edgeline.command import Parser, note, run_command, share
 from edgeline.errors import InputError, MissingCapabilityError, UnknownNameError
 from edgeline.info_text import lines_of_board, print_lines
@@ -38,12 +38,15 @@ EPILOG = """SUBJECT is one of
   a network of train-model --list, with its trained weights
   a path to an .onnx file
   package.module:factory, a function or class that returns a torch module
+  an artefact that is there already, for --triton-repository
 
 examples:
   export-model lenet --format trt
   export-model lenet --format trt-rtx --precision int8
   export-model lenet --format c --target x86-64-v3
   export-model lenet-relu --format c --precision int8 --target cortex-m4 --ram 16KB --flash 96KB
+  export-model lenet --triton-repository models
+  export-model artifacts/lenet-mnist-10k.fp32.trt --triton-repository models
   export-model net.onnx --samples inputs.npz
   export-model mypackage.nets:SmallNet --input-shape 1,28,28 --dataset mnist-10k"""
 
@@ -52,6 +55,8 @@ _DO_NOT_APPLY = {
     "a factory": ("weights",),
     "a network of ours": ("input_shape",),
 }
+
+_APPLY_TO_AN_ARTEFACT = {"subject", "name", "triton_repository", "json"}
 
 DEFAULT_OUT = Path("artifacts")
 
@@ -76,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input-shape", type=_shape, metavar="C,H,W", help="of a factory's module, without the batch")
     parser.add_argument("--name", metavar="NAME", help="of the artefact, instead of the subject's own")
     parser.add_argument(
-        "--batch", type=_batch_range, default="1:8:64", metavar="MIN:OPT:MAX", help="batch sizes to verify, or one size"
+        "--batch",
+        type=_batch_sizes,
+        default="1:8:64",
+        metavar="MIN:OPT:MAX",
+        help="batch sizes to verify, also as a list (1,8,64,256) or one size; formats with fixed shapes compile each",
     )
     parser.add_argument(
         "--max-drop",
@@ -120,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
         "--ram", type=size, metavar="SIZE", help="RAM for a board's image, as 16KB (KB: 1,024 bytes; default: all)"
     )
     library.add_argument("--flash", type=size, metavar="SIZE", help="flash for it, self-test included")
+    serving = parser.add_argument_group("serving (onnx, trt, openvino)")
+    serving.add_argument(
+        "--triton-repository",
+        type=_folder,
+        metavar="DIR",
+        help="put the artefact into this model repository of Triton Inference Server too, as the next version",
+    )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FOLDER", help="where artefacts are written")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
@@ -129,6 +145,12 @@ def _shape(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d{0,6}(,[1-9]\d{0,6})*", text):
         raise argparse.ArgumentTypeError(f"expected sizes like 1,28,28, got '{text}'")
     return tuple(int(part) for part in text.split(","))
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a folder, got an empty text")
+    return Path(text)
 
 
 def _count(text: str) -> int:
@@ -146,13 +168,21 @@ def _compute_capabilities(text: str) -> tuple[str, ...]:
     return tuple(sorted(wanted, key=lambda text: tuple(map(int, text.split(".")))))
 
 
-def _batch_range(text: str) -> BatchRange:
-    sizes = [int(part) for part in text.split(":")] if re.fullmatch(r"\d{1,6}(:\d{1,6}){0,2}", text) else []
-    if len(sizes) == 1:
-        sizes *= 3
-    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        raise argparse.ArgumentTypeError(f"expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, or one size, got '{text}'")
-    return BatchRange(*sizes)
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    """Return ascending batch sizes: MIN, OPT and MAX, those of a list, or one."""
+    sizes = (
+        tuple(map(int, re.split("[:,]", text))) if re.fullmatch(r"\d{1,6}(:\d{1,6}:\d{1,6}|(,\d{1,6})*)", text) else ()
+    )
+    if not sizes or sizes[0] < 1 or list(sizes) != sorted(sizes):
+        raise argparse.ArgumentTypeError(
+            f"expected MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, a list like 1,8,64, or one size, got '{text}'"
+        )
+    return sizes
+
+
+def _batch_range(sizes: tuple[int, ...]) -> BatchRange:
+    """Return the range of batch sizes; the second of them is the one that is optimised for."""
+    return BatchRange(sizes[0], sizes[min(1, len(sizes) - 1)], sizes[-1])
 
 
 def _body(args: argparse.Namespace) -> None:
@@ -163,21 +193,33 @@ def _body(args: argparse.Namespace) -> None:
         return _print_formats(list(FORMATS.values()), args.json)
     if args.subject is None:
         raise InputError(f"name what to export: {', '.join(MODELS)}, an .onnx file, or package.module:factory")
+    if args.triton_repository is not None and (Path(args.subject) / FILE_NAME).is_file():
+        return _serve_artefact(args)
     chosen = format_from_name(args.format)
     if args.precision not in chosen.precisions:
         raise UnknownNameError(f"precision of format {chosen.name}", args.precision, chosen.precisions)
     state = chosen.availability()
     if not state.available:
         raise MissingCapabilityError(f"format {chosen.name} cannot be written here: {state.why}: {state.install}")
-    if args.name is not None and not re.fullmatch(r"\w[\w.-]*", args.name, re.ASCII):
-        raise InputError(f"--name takes letters, digits, '.', '_' and '-', not '{args.name}'")
+    if args.name is not None:
+        _check_name(args.name)
     _check_engine_options(args, chosen, list(FORMATS.values()))
+    if args.triton_repository is not None:
+        with interrupts.held():
+            from edgeline_export.triton.serve import check_batch, check_request
+
+        check_request(chosen.name, args.triton_repository, state.remark)
     calibration = _calibration(args)
     subject = _subject(args)
+    if args.triton_repository is not None:
+        from edgeline_export.graph import inputs_of
+
+        check_batch(chosen.name, _batch_range(args.batch), inputs_of(subject.graph)[0].shape)
     request = ExportRequest(
         precision=args.precision,
         out=args.out,
-        batch=args.batch,
+        batch=_batch_range(args.batch),
+        given_sizes=tuple(dict.fromkeys(args.batch)),
         max_drop=args.max_drop,
         calibration=calibration,
         compute_capabilities=args.compute_capability or (),
@@ -188,11 +230,43 @@ def _body(args: argparse.Namespace) -> None:
         flash=args.flash,
     )
     artefact = chosen.export(subject, request)
+    if not args.json:
+        _print_artefact(artefact)  # before it is served: it is there whatever becomes of that
+    return _serve_and_print(args, artefact)
+
+
+def _serve_artefact(args: argparse.Namespace) -> None:
+    """Serve an artefact that is there already, for instance once edgeline build has made its engine."""
+    defaults = vars(_parser().parse_args([args.subject]))
+    for option in sorted(defaults.keys() - _APPLY_TO_AN_ARTEFACT):
+        if getattr(args, option) != defaults[option]:
+            raise InputError(
+                f"--{option.replace('_', '-')} does not apply to an artefact ({args.subject}); leave it out"
+            )
+    if args.name is not None:
+        _check_name(args.name)
+    _serve_and_print(args, open_artefact(args.subject))
+
+
+def _serve_and_print(args: argparse.Namespace, artefact: Artefact) -> None:
+    """Serve the artefact where that was asked for, and print what there is left to say."""
+    placed = None
+    if args.triton_repository is not None:
+        with interrupts.held():
+            from edgeline_export.triton.serve import serve
+
+        placed = serve(artefact, args.triton_repository, args.name)
     if args.json:
         record = {"artefact": str(artefact.folder), "manifest": json.loads(artefact.manifest.to_json())}
-        print(json.dumps(record, indent=2))
-        return None
-    return _print_artefact(artefact)
+        print(json.dumps(record | ({"triton": placed.to_record()} if placed else {}), indent=2))
+    elif placed is not None:
+        state = "" if placed.is_new else ", as before: the files are the same"
+        print(f"{placed.folder}: version {placed.version} of {placed.model}{state}")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise InputError(f"--name takes letters, digits, '.', '_' and '-', not '{name}'")
 
 
 def _check_engine_options(args: argparse.Namespace, chosen: Format, formats: Sequence[Format]) -> None:
@@ -223,7 +297,7 @@ def _calibration(args: argparse.Namespace) -> CalibrationRequest:
     given = {name: value for name, value in given.items() if value is not None}
     if args.calibration == "":
         raise InputError("--calibration is empty; name a data set, an .npz file or a folder, or leave it out")
-    if args.precision in ("fp32", "tf32") and given.keys() - {"data_root"}:
+    if args.precision in ("fp32", "tf32", "bf16") and given.keys() - {"data_root"}:
         raise InputError(f"nothing is calibrated in {args.precision}; leave the --calibration options out")
     return CalibrationRequest(**given)
 
@@ -250,8 +324,9 @@ def _subject(args: argparse.Namespace) -> Subject:
         note(f"judged on {args.calibration}, which calibrates too; --samples names others")
         samples = Path(args.calibration)
     request = SubjectRequest(
-        args.subject, args.weights, args.dataset, args.data_root, samples, args.input_shape, args.name, args.batch
-    )
+        args.subject, args.weights, args.dataset, args.data_root, samples, args.input_shape, args.name,
+        _batch_range(args.batch),
+    )  # fmt: skip
     if kind == "an .onnx file":
         with interrupts.held():
             from edgeline_export.onnx_source import subject_from_onnx

@@ -34,8 +34,12 @@ _INTEGER = {
     "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
     "QuantizeLinear",
 }  # fmt: skip
-# The precision that multiply-accumulates must have, by the precision that was asked for.
-MACS_IN = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "int8": "int8", "int8+fp16": "int8"}
+# The precision that multiply-accumulates must have in the graph, by the precision that was asked for: in tf32 and bf16
+# an engine rounds what it multiplies, and the graph stays float32.
+MACS_IN = {"fp32": "fp32", "tf32": "fp32", "bf16": "fp32", "fp16": "fp16", "int8": "int8", "int8+fp16": "int8"}
+# An engine tells in bf16 that it rounds.
+_ENGINE_MACS_IN = MACS_IN | {"bf16": "bf16"}
+FLOAT32_GRAPHS = ("fp32", "tf32", "bf16")
 _LEAST_SHARE = 0.99
 
 
@@ -117,7 +121,7 @@ def refuse_uncounted(model: onnx.ModelProto, asked: str) -> None:
             raise InputError(
                 f"{node.op_type} (node '{node.name}') is quantised already; export the float network it was made from"
             )
-        if asked not in ("fp32", "tf32") and (foreign or node.op_type in _UNCOUNTED):
+        if asked not in FLOAT32_GRAPHS and (foreign or node.op_type in _UNCOUNTED):
             domain = f" of {node.domain}" if foreign else ""
             raise InputError(
                 f"{node.op_type}{domain} (node '{node.name}') is not supported in {asked}: what it does there is not "
@@ -143,7 +147,7 @@ def macs_of(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
 
 def check_precision(coverage: Coverage, asked: str) -> None:
     """Raise GateError unless the arithmetic is in the precision that was asked for, naming what is not."""
-    wanted = MACS_IN[asked]
+    wanted = (_ENGINE_MACS_IN if coverage.source == "engine" else MACS_IN)[asked]
     found = coverage.macs.get(wanted, 0.0)
     if coverage.macs and found >= (_LEAST_SHARE if wanted == "int8" else 1.0):
         return

@@ -11,7 +11,7 @@ from edgeline.command import note
 from edgeline.errors import GateError, InputError
 from edgeline_export.calibration import Calibration, calibrate, check_fits_half
 from edgeline_export.calibration_data import CalibrationData, calibration_data
-from edgeline_export.coverage import Coverage, check_precision, coverage_of, refuse_uncounted
+from edgeline_export.coverage import FLOAT32_GRAPHS, Coverage, check_precision, coverage_of, refuse_uncounted
 from edgeline_export.fold import folded
 from edgeline_export.formats.interface import DEFAULT_CALIBRATION_METHOD, CalibrationRequest
 from edgeline_export.graph import clean_graph, inputs_of
@@ -38,7 +38,7 @@ class GraphInPrecision:
 
 
 def graph_in_precision(subject: Subject, precision: str, layout: str, request: CalibrationRequest) -> GraphInPrecision:
-    """Return the subject's graph in one of PRECISIONS (tf32 is fp32 here); `layout` is quantise's, for int8.
+    """Return the subject's graph in one of PRECISIONS (tf32 and bf16 are fp32 here); `layout` is quantise's, for int8.
 
     Raises InputError when calibration data is missing or does not fit, or an operator does not take the precision;
     GateError when an activation is too large for fp16 or the graph is not in the precision that was asked for.
@@ -66,7 +66,7 @@ def _check_covers_inputs(subject: Subject, calibration: Calibration) -> None:
 
 
 def _in_precision(subject: Subject, precision: str, layout: str, request: CalibrationRequest) -> GraphInPrecision:
-    if precision in ("fp32", "tf32"):
+    if precision in FLOAT32_GRAPHS:
         return GraphInPrecision(subject.graph, coverage_of(subject.graph))
     plain = clean_graph(folded(subject.graph))
     calibration = calibrate(plain, _data(subject, precision, request), request.method or DEFAULT_CALIBRATION_METHOD)

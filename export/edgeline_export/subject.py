@@ -14,6 +14,7 @@ from edgeline_export.samples import Samples
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
     from edgeline_export.learnt import Learnt
 
@@ -41,7 +42,8 @@ class Subject:
 
     `graph` is clean and in float32 (edgeline_export.graph); `reference` computes the source's own outputs, from
     [n, ...] to [n, ...]; `reference_engine` names what computes them. `learnt` is what quantisation-aware training
-    fixed for int8.
+    fixed for int8. `module` is the network in evaluation mode with plain weights, for converters that start from torch;
+    None for an .onnx file.
     """
 
     name: str
@@ -54,3 +56,4 @@ class Subject:
     labels: tuple[str, ...] | None
     source: Mapping[str, Any]
     learnt: Learnt | None = None
+    module: nn.Module | None = None

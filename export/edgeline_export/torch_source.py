@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +17,7 @@ from edgeline.manifest import TensorSpec
 from edgeline_export.factory import module_from_factory
 from edgeline_export.graph import OPSET, check_ends, clean_graph, one_line
 from edgeline_export.learnt import learnt_from
+from edgeline_export.quiet import quiet
 from edgeline_export.samples import samples_for, samples_from_dataset, samples_from_file
 from edgeline_export.subject import Reference, Subject, SubjectRequest
 from edgeline_train.data import dataset_from_name, preprocessing_for
@@ -64,6 +60,7 @@ def subject_from_model(model: Model, request: SubjectRequest) -> Subject:
             "qat": None if qat is None else {"weight_bits": qat.weight_bits, "float_accuracy": qat.float_accuracy},
         },
         learnt=None if qat is None else learnt_from(qat, exported),
+        module=_plain(network),
     )
 
 
@@ -95,6 +92,7 @@ def subject_from_factory(request: SubjectRequest) -> Subject:
             "recipe": None,
             "accuracy": None,
         },
+        module=_plain(network),
     )
 
 
@@ -122,7 +120,7 @@ def exported_from_module(network: nn.Module, input_shape: tuple[int, ...]) -> on
     _try_forward(network, example)
     plain = _plain(network)
     try:
-        with _quiet(), torch.inference_mode(False):
+        with quiet(), torch.inference_mode(False):
             program = torch.onnx.export(
                 plain,
                 (example,),
@@ -177,20 +175,3 @@ def eager_reference(network: nn.Module) -> Reference:
         return np.asarray(result.numpy())
 
     return run
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from printing: its log is about its own internals, its errors reach us as exceptions."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -6,7 +6,7 @@ has no off switch; `--max-drop` says how much may be lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,14 +15,15 @@ import numpy.typing as npt
 
 from edgeline.command import note
 from edgeline.errors import GateError, InputError
-from edgeline.manifest import BatchRange
 from edgeline_export.paired import paired_accuracy
 from edgeline_export.subject import Reference, Subject
 
 # The largest difference of a logit that the precision explains, relative to the largest logit: in fp32 another order of
-# summation, in tf32 and fp16 10 bits of mantissa through some ten layers. What int8 does to a logit has no such bound:
-# accuracy judges it, and the self-test allows what quantisation itself did on these samples, or this share at least.
-RELATIVE_TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2}
+# summation, in tf32 and fp16 10 bits of mantissa through some ten layers. bf16 has 7 bits, and the sums are float32: on
+# OpenVINO LeNet's logits move by 0.3 % and AlexNet's by 0.1 %, ten times that is allowed. What int8 does to a logit has
+# no such bound: accuracy judges it, and the self-test allows what quantisation itself did on these samples, or this
+# share at least.
+RELATIVE_TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 4e-2}
 _INT8_SHARE = 2e-2
 # One float a sample has no class to agree on: in int8 too it must stay this near, relative to the largest.
 _SINGLE_SHARE = 5e-2
@@ -62,13 +63,13 @@ class Judged:
 
 
 def verify(
-    subject: Subject, exported: Reference, engine: str, precision: str, batch: BatchRange, max_drop: float
+    subject: Subject, exported: Reference, engine: str, precision: str, sizes: Sequence[int], max_drop: float
 ) -> Judged:
     """Run all samples through source and export; raise GateError when the export is not good enough.
 
     `exported` computes the exported form's outputs for any number of samples, as `subject.reference` does the source's:
-    both cut and fill up by themselves where a batch is fixed. The batch sizes min, opt and max are each run once, so
-    that a shape that was frozen on the way shows now and not on the device.
+    both cut and fill up by themselves where a batch is fixed. Each of the batch sizes `sizes` is run once, so that a
+    shape that was frozen on the way shows now and not on the device.
     """
     labels = subject.samples.labels
     before = _outputs(subject, subject.reference, f"source ({subject.reference_engine})")
@@ -84,7 +85,7 @@ def verify(
     if share is None and before[0].size == 1 and before.dtype.kind == "f":
         share = _SINGLE_SHARE
     tolerance = max(difference, _INT8_SHARE * scale) if share is None else share * scale
-    _check_batches(subject, exported, after, batch, tolerance)
+    _check_batches(subject, exported, after, sizes, tolerance)
     right_class = _classes(before), _classes(after)
     pair = None if labels is None else paired_accuracy(right_class[0] == labels, right_class[1] == labels)
     result = Verification(
@@ -168,9 +169,9 @@ def _check_classes(subject: Subject, outputs: npt.NDArray[Any]) -> None:
 
 
 def _check_batches(
-    subject: Subject, exported: Reference, expected: npt.NDArray[Any], batch: BatchRange, tolerance: float
+    subject: Subject, exported: Reference, expected: npt.NDArray[Any], sizes: Sequence[int], tolerance: float
 ) -> None:
-    for size in sorted({batch.min, batch.opt, batch.max}):
+    for size in sizes:
         index = np.arange(size) % len(subject.samples)
         inputs = np.concatenate([subject.samples.batch(int(i), int(i) + 1) for i in index])
         try:

@@ -1,4 +1,4 @@
-"""What the five commands share: exit codes, the error line, Ctrl-C, and streams that close early.
+"""What the six commands share: exit codes, the error line, Ctrl-C, and streams that close early.
 
 A command is a function `body(args) -> int | None` behind an argparse parser. It prints data on stdout and notes on
 stderr, and raises the errors of `edgeline.errors`; this module turns them into one line and an exit code.

@@ -27,7 +27,8 @@ from edgeline.tensorrt.products import PRODUCTS, product_state
 _CUDA_ORT = "pip uninstall onnxruntime && pip install 'edgeline[gpu]'"
 _OTHER_CACHE = "export EDGELINE_CACHE=/a/folder/of/yours"
 _ROW_OF_FORMAT = {"trt": "tensorrt", "trt-rtx": "tensorrt-rtx"}
-_ENGINE_ROWS = ("onnxruntime", "onnxruntime-tensorrt", "native", *_ROW_OF_FORMAT.values())
+_PEERS = ("openvino", "litert", "ncnn", "aot-inductor", "iree")
+_ENGINE_ROWS = ("onnxruntime", "onnxruntime-tensorrt", "native", *_ROW_OF_FORMAT.values(), *_PEERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def examine() -> list[Finding]:
         _onnxruntime_tensorrt(found),
         _native(),
         *(_product(format_name, found) for format_name in PRODUCTS),
+        *(_peer(name) for name in _PEERS),
         _cuda_bindings(found),
         _gpu(found),
         _cache(),
@@ -106,6 +108,15 @@ def _product(format_name: str, found: Gpu | None) -> Finding:
     if obstacle is not None:
         return Finding(what, False, f"{detail}, but {obstacle[0]}", obstacle[1])
     return Finding(what, True, f"{detail}; {runs}")
+
+
+def _peer(name: str) -> Finding:
+    """Another project's engine: there or not."""
+    engine = ENGINES[name]
+    runs = f"runs formats: {', '.join(engine.formats)}"
+    if not _has(engine.packages[0].partition(".")[0]):
+        return Finding(name, False, f"{engine.distribution} is not installed; {runs}", engine.install)
+    return Finding(name, True, f"{_version(engine.distribution)}; {runs}")
 
 
 def _cuda_bindings(found: Gpu | None) -> Finding:

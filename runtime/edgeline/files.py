@@ -60,15 +60,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, beside: Path | None = None) -> Iterator[Path]:
     """Yield a fresh folder beside `path`; on success it takes the place of `path` in one step.
 
     What stood at `path` before stays whole until that step and is removed after it. On any failure, Ctrl-C included,
-    the new folder is removed and `path` is as it was.
+    the new folder is removed and `path` is as it was. It is written beside `beside` where the folder of `path` is
+    watched by somebody who would take an unfinished one for his; that must be on the same file system.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path)
-    temporary = _temporary(path)
+    _remove_stale(beside or path)
+    temporary = _temporary(beside or path)
     _in_use.add(temporary.name)
     try:
         temporary.mkdir()

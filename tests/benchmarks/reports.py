@@ -179,6 +179,8 @@ def _result(network, engine, batch, threads, random):
         "artefact_bytes": weights + 3_000, "accuracy": 0.98, "layers": layers,
         "layer_profile": {"method": f"{name}'s own profile", "scale": 0.87, "calls": 50},
         "speed_of_light_s": {"warm": roof, "cold": roof * 1.4},
+        "work": {key: sum(layer[key] for layer in layers) for key in ("flops", "bytes")},
+        "deployed_bytes": weights, "engine_bytes": 0 if name == "native" else start // 4,
         "energy": {"source": None, "joules_per_inference": None, "why": "not readable here"},
     }  # fmt: skip
 

@@ -83,11 +83,13 @@ def test_every_plot_is_drawn(opened):
     tab = opened("two")
     plots = tab.run("plots.map(plot => plot.id)")
     assert plots == [
-        "roofline", "layers", "latency", "throughput", "memory-batch", "start", "memory-stages", "steadiness", "sweep",
+        "pareto", "roofline-networks", "roofline", "layers", "latency", "throughput", "memory-batch", "start",
+        "memory-stages", "steadiness", "sweep",
     ]  # fmt: skip
     drawn = tab.run("plots.map(plot => plot.node.querySelectorAll('.trace').length)")
-    # 7 ceilings, 3 rows of points and their stems; 3 rows of bars and their ticks; 3 lines and their percentiles; ...
-    assert drawn == [13, 4, 6, 3, 3, 3, 3, 4, 2]
+    # the front and 3 rows; twice 7 ceilings, 3 rows of points and their stems; 3 rows of bars and their ticks;
+    # 3 lines and their percentiles; ...
+    assert drawn == [4, 13, 13, 4, 6, 3, 3, 3, 3, 4, 2]
     assert points_in(tab, "roofline") == {"eager": 18, "onnxruntime fp32.onnx": 11, "onnxruntime int8.onnx": 11}
     assert tab.run(f"{NODE.format('roofline')}.querySelectorAll('.points path').length") == 40
     assert points_in(tab, "layers", "bar") == {"eager": 18, "onnxruntime fp32.onnx": 11, "onnxruntime int8.onnx": 11}
@@ -247,4 +249,4 @@ def test_an_old_report_says_what_it_lacks(opened):
     tab = opened("old")
     assert "were not measured" in tab.run("document.querySelector('#roofline .absent').textContent")
     assert tab.run("document.querySelector('#roofline .plot')") is None
-    assert tab.run("plots.length") == 6
+    assert tab.run("plots.length") == 7

@@ -56,15 +56,24 @@ class Machine:
 )
 def test_the_roof_of_a_layer(work, weights, threads, time_s, bound, activations):
     stream = Stream(weights, Machine().bandwidth(weights, threads))
-    roof = roof_of(work, stream, "fp32", threads, Machine())
+    roof = roof_of(work, 1, stream, "fp32", threads, Machine())
     assert (roof.time_s, roof.bound) == (pytest.approx(time_s), bound)
     assert (roof.levels.weights, roof.levels.activations) == (weights, activations)
 
 
+def test_activations_come_from_the_level_that_holds_one_samples():
+    """An engine may carry one sample through all layers before the next; the bytes are still those of all samples."""
+    weights = Stream("L1", 8e9)
+    roof = roof_of(Work(0, 0, 8_000), 8, weights, "fp32", 1, Machine())
+    assert (roof.time_s, roof.levels.activations) == (pytest.approx(8_000 / 8e9), "L1")
+    roof = roof_of(Work(0, 0, 80_000), 8, weights, "fp32", 1, Machine())
+    assert (roof.time_s, roof.levels.activations) == (pytest.approx(80_000 / 4e9), "L2")
+
+
 def test_what_takes_longest_is_named():
     far, near = Stream("DRAM", 1e9), Stream("L1", 8e9)
-    assert roof_of(Work(0, 4_000, 8_000), far, "fp32", 1, Machine()).slowest == "weights"  # 4 us, and 3 us from L2
-    assert roof_of(Work(0, 100, 8_000), near, "fp32", 1, Machine()).slowest == "activations"
+    assert roof_of(Work(0, 4_000, 8_000), 1, far, "fp32", 1, Machine()).slowest == "weights"  # 4 us, and 3 us from L2
+    assert roof_of(Work(0, 100, 8_000), 1, near, "fp32", 1, Machine()).slowest == "activations"
 
 
 def test_weights_a_little_larger_than_the_last_cache_come_faster_than_from_memory():
@@ -109,14 +118,17 @@ def test_speed_of_light_by_hand():
 
 
 def test_weights_that_do_not_fit_with_the_arena_come_from_the_next_level():
-    """At batch 4 the arena is 4 x 90 floats: 9,600 + 1,440 bytes are more than L2 has."""
+    """Weights of 9,600 bytes fit an L2 of 9,900, but not with an arena of 90 floats, as one sample has at any batch."""
+
+    class Tight(Machine):
+        def smallest_level(self, size_bytes, threads):
+            return "DRAM" if size_bytes > 9_900 else super().smallest_level(size_bytes, threads)
+
     profile = LayerProfile("x", 1.0, 1, (TimedGroup(("one", "relu"), 1e-3), TimedGroup(("two",), 1e-3)))
-    levels = {}
-    for batch in (1, 4):
-        records = layer_records(profile, read_graph(two_layers(), batch), 1, "fp32", Machine())
-        levels[batch] = [record["level"] for record in records]
-    assert levels[1] == [{"weights": "L2", "activations": "L1"}] * 2
-    assert levels[4] == [{"weights": "DRAM", "activations": "L2"}, {"weights": "DRAM", "activations": "L1"}]
+    for machine, level in ((Machine(), "L2"), (Tight(), "DRAM")):
+        for batch in (1, 4, 1000):
+            records = layer_records(profile, read_graph(two_layers(), batch), 1, "fp32", machine)
+            assert [record["level"] for record in records] == [{"weights": level, "activations": "L1"}] * 2
 
 
 def test_a_record_says_all_that_the_page_needs():
@@ -160,6 +172,12 @@ def test_kernels_that_match_nothing_are_in_the_result():
 def test_which_graph_an_engine_keeps():
     model = two_layers()
     assert graph_as_run(model, 3, "eager", "fp32").batch == 3
+    # in bfloat16, weights and what lies between the layers take half the bytes; what comes in and goes out does not
+    wide, narrow = (graph_as_run(model, 3, "openvino", arithmetic) for arithmetic in ("fp32", "bf16"))
+    assert memory_record(narrow)["weights"] == memory_record(wide)["weights"] / 2 == 4_800
+    assert {name for name, t in narrow.tensors.items() if t.dtype == "float32"} == {*narrow.inputs, *narrow.outputs}
+    # torch.compile ran the float network, like eager PyTorch
+    assert memory_record(graph_as_run(model, 1, "torch-compile", "fp32"))["weights"] == 9_600
     half = [
         numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float16), t.name) for t in model.graph.initializer
     ]

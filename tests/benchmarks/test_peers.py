@@ -357,8 +357,8 @@ def experiment():
     return script("peers")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("litert_torch") is not None, reason="litert-torch is installed")
-def test_without_its_converter_no_litert_model_is_made(command, weights_folder, tmp_path):
+def test_without_its_converter_no_litert_model_is_made(command, weights_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "litert_torch", None)
     argv = ("--models", "lenet", "--weights", weights_folder, "--out", tmp_path)
     code, _, err = command(script("litert_models").main, *argv)
     assert code == 3

@@ -1,3 +1,4 @@
+import gzip
 import json
 import re
 
@@ -17,6 +18,18 @@ from tests.benchmarks.made import changed, made_report, with_roofline
 def test_a_report_round_trips(written):
     report = made_report()
     assert read_report(written(report)) == report
+
+
+def test_a_report_may_be_compressed(tmp_path):
+    report, path = made_report(), tmp_path / "r.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(report).encode()))
+    assert read_report(path) == report
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match="is no report: it is not JSON, or not all of it is there"):
+        read_report(path)
+    path.write_bytes(b"plain")
+    with pytest.raises(InputError, match="is no report"):
+        read_report(path)
 
 
 def test_edited_samples_are_refused(written):

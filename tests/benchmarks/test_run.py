@@ -57,8 +57,9 @@ def report_path(exported, weights_folder, tmp_path_factory):
     return path
 
 
-def test_the_report_says_what_schemas_asks_for(report_path):
+def test_the_report_says_what_schemas_asks_for(report_path, exported):
     report = read_report(report_path)
+    source_accuracy = json.loads((exported / "manifest.json").read_text())["source"]["accuracy"]
     assert {"schema_version", "valid", "invalid_reasons", "created", "protocol", "fingerprint", "reference_kernel",
             "roofline", "results", "samples_sha256"} <= report.keys()  # fmt: skip
     assert [(r["engine"], r["batch"]) for r in report["results"]] == [
@@ -78,6 +79,7 @@ def test_the_report_says_what_schemas_asks_for(report_path):
         for stage in memory["stages"].values():
             assert stage["anonymous"] + stage["file_backed"] <= stage["resident"] * 1.01 <= stage["peak"] * 1.02
         assert result["accuracy"] > 0.5
+        assert result["accuracy_reference"] == source_accuracy
     assert len(report["reference_kernel"]["round_medians_s"]) == 3
     assert report["valid"] is False
     assert "3 rounds, intervals need at least 20" in report["invalid_reasons"][0]

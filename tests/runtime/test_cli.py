@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import edgeline.cli
+from edgeline.backends import ENGINES
 from edgeline_train.data import DATASETS, load_split
 from tests.conftest import one_line
 
@@ -154,7 +155,9 @@ def test_doctor(command):
     assert code == 0
     assert "yes onnxruntime" in out
     code, out, _ = command(MAIN, "doctor", "--json")
-    assert {row["what"] for row in json.loads(out)} >= {"python", "numpy", "onnxruntime", "nvidia-gpu"}
+    rows = {row["what"]: row for row in json.loads(out)}
+    assert rows.keys() >= {"python", "numpy", "nvidia-gpu", *(name for name in ENGINES if name != "tensorrt")}
+    assert re.fullmatch(r"ai-edge-litert \d[\d.]+; runs formats: litert", rows["litert"]["detail"])
 
 
 def test_doctor_with_numpy_alone_names_c_libraries(command, monkeypatch):
@@ -163,6 +166,7 @@ def test_doctor_with_numpy_alone_names_c_libraries(command, monkeypatch):
     assert code == 0
     assert re.search(r"^yes native +libraries for \w+; runs formats: c$", out, re.MULTILINE)
     assert "-> pip install 'edgeline[onnx]'" in out
+    assert re.search(r"^no +openvino +openvino is not installed; runs formats: openvino .*edgeline\[peers\]", out, re.M)
 
 
 def test_doctor_without_an_engine_is_3_and_says_what_to_install(command, monkeypatch):

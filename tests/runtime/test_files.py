@@ -36,6 +36,19 @@ def test_a_folder_takes_the_place_of_the_old_one_in_one_step(tmp_path):
     assert leftovers(tmp_path) == []
 
 
+def test_a_folder_is_put_together_beside_another_place(tmp_path):
+    watched = tmp_path / "watched"
+    left = tmp_path / ".elsewhere.999999999-0.tmp"  # of a process that is gone
+    left.mkdir()
+    for version in ("one", "two"):
+        with files.atomic_folder(watched / "a", beside=tmp_path / "elsewhere") as folder:
+            assert folder.parent == tmp_path
+            assert [path.name for path in watched.iterdir()] == (["a"] if version == "two" else [])
+            (folder / version).touch()
+    assert [path.name for path in (watched / "a").iterdir()] == ["two"]
+    assert leftovers(tmp_path) == leftovers(watched) == []
+
+
 def test_a_reader_never_finds_the_place_empty(tmp_path):
     """Readers look while folders are exchanged; with two renames instead of one step they would find nothing."""
     place = tmp_path / "artefact"

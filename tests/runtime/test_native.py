@@ -4,8 +4,10 @@ import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import edgeline
 import edgeline.cli
 from edgeline.errors import ArtefactError, EdgelineError, InputError, MissingCapabilityError, ShapeError
 from tests.conftest import one_line
+from tests.sessions import check_memory
 
 MAIN = edgeline.cli.main
 BATCH = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)
@@ -65,17 +68,6 @@ def test_each_instruction_set_of_the_library_computes_the_same(exported_c, refer
             np.testing.assert_allclose(session.infer(BATCH), reference.infer(BATCH), rtol=0, atol=1e-4)
 
 
-def test_out_is_written_in_place_and_wherever_it_lies(session):
-    expected = session.infer(BATCH)
-    plain = np.full((5, 10), np.nan, np.float32)
-    assert session.infer(BATCH, out=plain) is plain
-    scattered = np.full((5, 20), np.nan, np.float32)[:, ::2]
-    for out in (plain, scattered, np.asfortranarray(plain)):
-        out[...] = np.nan
-        session.infer(BATCH, out=out)
-        np.testing.assert_array_equal(out, expected)
-
-
 def test_an_out_that_overlaps_the_batch(session):
     memory = np.zeros(5 * 784, np.float32)
     batch, out = memory.reshape(5, 1, 28, 28), memory[:50].reshape(5, 10)
@@ -91,15 +83,6 @@ def test_an_out_that_cannot_be_written(session):
     assert not out.any()
 
 
-def test_a_read_only_batch_and_one_in_another_order(session):
-    expected = session.infer(BATCH)
-    frozen = BATCH.copy()
-    frozen.flags.writeable = False
-    np.testing.assert_array_equal(session.infer(frozen), expected)
-    np.testing.assert_array_equal(session.infer(frozen, out=np.empty((5, 10), np.float32)), expected)
-    np.testing.assert_array_equal(session.infer(np.asfortranarray(BATCH)), expected)
-
-
 def test_a_batch_that_does_not_fit_is_refused_also_behind_one_that_did(session):
     session.infer(BATCH)
     for wrong in (BATCH.astype(np.float64), BATCH[:, :, :27], BATCH[:0], BATCH.astype(">f4"), BATCH.tolist()):
@@ -108,16 +91,28 @@ def test_a_batch_that_does_not_fit_is_refused_also_behind_one_that_did(session):
     session.infer(BATCH)
 
 
-def test_the_result_is_the_callers(session):
-    first = session.infer(BATCH)
-    kept = first.copy()
-    session.infer(BATCH * 2)
-    np.testing.assert_array_equal(first, kept)
+@pytest.mark.parametrize("shared", [1, 2])
+def test_memory_is_the_callers(exported_c, shared):
+    with edgeline.load(exported_c, threads=shared) as session:
+        check_memory(session)
+        check_memory(session, 1)
 
 
-def test_threads_run_at_once_each_in_its_arena(exported_c):
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("size", [1, 5, 6, 8, 9, 64, 200])
+def test_threads_of_the_session_share_samples(exported_c, session, threads, size):
+    batch = np.resize(BATCH, (size, 1, 28, 28)) * np.linspace(-2, 2, size, dtype=np.float32)[:, None, None, None]
+    with edgeline.load(exported_c, threads=threads) as several:
+        first = several.infer(batch)
+        np.testing.assert_allclose(first, session.infer(batch), rtol=0, atol=1e-5)
+        for _ in range(10):
+            np.testing.assert_array_equal(several.infer(batch), first)
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+def test_threads_run_at_once_each_in_its_arena(exported_c, shared):
     batches = [np.resize(BATCH, (size, 1, 28, 28)) * scale for size, scale in ((1, 1.0), (9, 2.0), (17, -1.0))]
-    with edgeline.load(exported_c) as session:
+    with edgeline.load(exported_c, threads=shared) as session:
         expected = [session.infer(batch) for batch in batches]
         wrong = []
 
@@ -134,15 +129,17 @@ def test_threads_run_at_once_each_in_its_arena(exported_c):
     assert not wrong
 
 
-def test_closing_while_other_threads_run_ends_their_next_call(exported_c):
-    session = edgeline.load(exported_c)
-    expected, outcomes, started = session.infer(BATCH), [], threading.Barrier(3)
+@pytest.mark.parametrize("shared", [1, 2])
+def test_closing_while_other_threads_run_ends_their_next_call(exported_c, shared):
+    session = edgeline.load(exported_c, threads=shared)
+    batch = np.resize(BATCH, (9, 1, 28, 28))
+    expected, outcomes, started = session.infer(batch), [], threading.Barrier(3)
 
     def work():
         started.wait()
         try:
             while True:
-                np.testing.assert_array_equal(session.infer(BATCH), expected)
+                np.testing.assert_array_equal(session.infer(batch), expected)
         except InputError as error:
             outcomes.append(str(error))
         except AssertionError:
@@ -156,19 +153,25 @@ def test_closing_while_other_threads_run_ends_their_next_call(exported_c):
     for thread in threads:
         thread.join()
     assert len(outcomes) == 2
-    assert all("is closed" in outcome for outcome in outcomes)
+    assert all("is closed" in outcome or "was closed by another thread" in outcome for outcome in outcomes)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_session_works_on_both_sides_of_a_fork(session):
-    expected = session.infer(BATCH)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(session.infer(BATCH), expected) else 1)
-    for _ in range(50):
-        np.testing.assert_array_equal(session.infer(BATCH), expected)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+@pytest.mark.parametrize("shared", [1, 2])
+def test_a_session_works_on_both_sides_of_a_fork(exported_c, shared):
+    """The child has none of the pool's threads, and does not wait for them."""
+    batch = np.resize(BATCH, (64, 1, 28, 28))
+    with edgeline.load(exported_c, threads=shared) as session:
+        expected = session.infer(batch)
+        time.sleep(0.05)  # the pool's threads sleep again
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if np.array_equal(session.infer(batch), expected) else 1)
+        for _ in range(50):
+            np.testing.assert_array_equal(session.infer(batch), expected)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 STAND_IN = """

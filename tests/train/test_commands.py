@@ -45,6 +45,7 @@ def children_here(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_value_and_compares_them(few_digits, children_here, command, tmp_path):
     code, out, err = command(
         MAIN, "lenet-relu", "--sweep", "batch-size=32,128", "--epochs", 2, "--seed", 3, "--weights", tmp_path, "--json"
@@ -70,6 +71,7 @@ def test_a_sweep_trains_each_value_and_compares_them(few_digits, children_here, 
         assert picture.width > 1000
 
 
+@pytest.mark.slow
 def test_a_value_that_diverges_does_not_end_a_sweep(few_digits, children_here, command, tmp_path):
     code, out, err = command(MAIN, "lenet-relu", "--sweep", "lr=1e30,0.01", "--epochs", 1, "--weights", tmp_path)
     assert code == 0

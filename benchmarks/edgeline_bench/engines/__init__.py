@@ -61,6 +61,7 @@ class Engine(Protocol):
 
 ENGINES = {
     "eager": "edgeline_bench.engines.eager:EagerEngine",
+    "torch-compile": "edgeline_bench.engines.compiled:CompiledEngine",
     "session": "edgeline_bench.engines.session:SessionEngine",
     "reference": "edgeline_bench.engines.reference:ReferenceEngine",
     "ours": "edgeline_bench.peers.engine:OurEngine",

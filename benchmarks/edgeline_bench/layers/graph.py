@@ -1,8 +1,9 @@
 """A network as the model of work sees it: nodes, tensors with their sizes at one batch size, and who reads what.
 
-Two views of the same nodes: `float_view` is the network without its Q/DQ pairs, as it was before it was quantised;
-`widened` has float32 where the graph stores float16, as an engine keeps it that computes float16 in float32. Nothing is
-counted here, and no values are read but those that shapes depend on.
+Views of the same nodes: `float_view` is the network without its Q/DQ pairs, as it was before it was quantised;
+`widened` has float32 where the graph stores float16, as an engine keeps it that computes float16 in float32, `narrowed`
+bfloat16 for float32, as an engine keeps it that computes in bfloat16. Nothing is counted here, and no values are read
+but those that shapes depend on.
 """
 
 from __future__ import annotations
@@ -140,6 +141,16 @@ def widened(graph: Graph) -> Graph:
     """Return the graph with float32 for float16."""
     tensors = {
         name: replace(tensor, dtype="float32") if tensor.dtype in ("float16", "bfloat16") else tensor
+        for name, tensor in graph.tensors.items()
+    }
+    return replace(graph, tensors=tensors)
+
+
+def narrowed(graph: Graph) -> Graph:
+    """Return the graph with bfloat16 for float32, but at its own inputs and outputs."""
+    ends = {*graph.inputs, *graph.outputs}
+    tensors = {
+        name: replace(tensor, dtype="bfloat16") if tensor.dtype == "float32" and name not in ends else tensor
         for name, tensor in graph.tensors.items()
     }
     return replace(graph, tensors=tensors)

@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from edgeline_bench.layers.fusion import title_of
-from edgeline_bench.layers.graph import Graph, float_view, read_graph, widened
+from edgeline_bench.layers.fusion import canonical_groups, title_of
+from edgeline_bench.layers.graph import Graph, float_view, narrowed, read_graph, widened
 from edgeline_bench.layers.memory import activation_bytes, weights_bytes
 from edgeline_bench.layers.profile import LayerProfile
 from edgeline_bench.layers.roof import Ceilings, roof_of, speed_of_light, weights_stream
@@ -27,12 +27,14 @@ TOLERANCE = 0.05
 def graph_as_run(model: onnx.ModelProto, batch: int, engine: str, arithmetic: str) -> Graph:
     """Return the graph of an artefact as an engine keeps it, at a batch size.
 
-    Eager PyTorch ran the float network that it was made from; an engine that computes float16 in float32 keeps float32.
-    Raises what read_graph raises.
+    Eager PyTorch ran the float network that it was made from; an engine that computes float16 in float32 keeps float32,
+    one that computes float32 in bfloat16 keeps bfloat16. Raises what read_graph raises.
     """
     graph = read_graph(model, batch)
-    if engine == "eager":
+    if engine in ("eager", "torch-compile"):
         return float_view(graph)
+    if arithmetic == "bf16":
+        return narrowed(graph)
     return widened(graph) if arithmetic == "fp32" else graph
 
 
@@ -46,7 +48,7 @@ def layer_records(
     records = []
     for group, work in zip(profile.groups, works, strict=True):
         precision = precision_of(graph, group.nodes, arithmetic)
-        roof = roof_of(work, weights, precision, threads, ceilings)
+        roof = roof_of(work, graph.batch, weights, precision, threads, ceilings)
         name, operators = title_of(graph, group.nodes)
         records.append(
             {
@@ -92,6 +94,12 @@ def speed_of_light_record(graph: Graph, threads: int, arithmetic: str, ceilings:
     """Return the least time of the network in seconds, warm and cold."""
     light = speed_of_light(graph, arithmetic, threads, ceilings)
     return {"warm": light.warm_s, "cold": light.cold_s}
+
+
+def work_record(graph: Graph) -> dict[str, int]:
+    """Return the operations of the whole network, and the bytes that its fused groups must move once each."""
+    works = group_works(graph, canonical_groups(graph))
+    return {"flops": sum(work.flops for work in works), "bytes": sum(work.bytes for work in works)}
 
 
 def memory_record(graph: Graph) -> dict[str, int]:

@@ -83,19 +83,22 @@ def weights_stream(graph: Graph, threads: int, ceilings: Ceilings) -> Stream:
     """Return where all weights stream from: the smallest level that holds them and the arena of a fused engine.
 
     Each call reads every weight once, in the same order, as the sweep reads its working set: what is a little larger
-    than the last cache is partly kept, and read faster than what is much larger.
+    than the last cache is partly kept, and read faster than what is much larger. The arena is that of one sample: an
+    engine may carry one through all layers before the next, as the C library does.
     """
-    size_bytes = weights_bytes(graph) + activation_bytes(graph, canonical_groups(graph))
+    arena_bytes = activation_bytes(graph, canonical_groups(graph)) // graph.batch
+    size_bytes = weights_bytes(graph) + arena_bytes
     return Stream(ceilings.smallest_level(size_bytes, threads), ceilings.bandwidth_at(size_bytes, threads))
 
 
-def roof_of(work: Work, weights: Stream, precision: str, threads: int, ceilings: Ceilings) -> Roof:
-    """Return the roof of a group, warm.
+def roof_of(work: Work, batch: int, weights: Stream, precision: str, threads: int, ceilings: Ceilings) -> Roof:
+    """Return the roof of a group, warm; `work` is that of `batch` samples.
 
-    Its activations come from the smallest level that holds the group's own inputs and outputs, whatever the network's
-    size: what the layer before has just written lies near. The network's level would put points above their roof.
+    Its activations come from the smallest level that holds one sample's inputs and outputs of the group, whatever the
+    network's size: what the layer before has just written lies near, and an engine may carry one sample through all
+    layers before the next. The network's level, or the whole batch's, would put points above their roof.
     """
-    level = ceilings.smallest_level(work.bytes_activations, threads)
+    level = ceilings.smallest_level(work.bytes_activations // batch, threads)
     return _roof(work, weights, Stream(level, ceilings.bandwidth(level, threads)), ceilings.peak(precision, threads))
 
 
@@ -110,7 +113,7 @@ def speed_of_light(graph: Graph, arithmetic: str, threads: int, ceilings: Ceilin
     warm_s = cold_s = 0.0
     for group, work in zip(groups, group_works(graph, groups), strict=True):
         precision = precision_of(graph, group, arithmetic)
-        warm_s += roof_of(work, weights, precision, threads, ceilings).time_s
+        warm_s += roof_of(work, graph.batch, weights, precision, threads, ceilings).time_s
         cold_s += _roof(work, cold, cold, ceilings.peak(precision, threads)).time_s
     return SpeedOfLight(warm_s, cold_s)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeline.artefact import GRAPH_FILE, Artefact, open_artefact
+from edgeline.backends.openvino import import_openvino, without_telemetry
 from edgeline.command import note
 from edgeline.errors import InputError, MissingCapabilityError
 from edgeline.files import sha256_of_file
@@ -65,7 +66,7 @@ def model_of(peer: Peer, batch: int, artefact: Artefact, tflite: Path, work: Pat
     manifest = artefact.manifest
     path = tflite / tflite_name(manifest.name, manifest.precision, batch)
     if not path.is_file():
-        raise MissingCapabilityError(f"{path} is missing: {TFLITE_COMMAND} makes it, in an environment of its own")
+        raise MissingCapabilityError(f"{path} is missing: {TFLITE_COMMAND} makes it")
     weights = path.with_suffix(".weights").read_text(encoding="ascii").strip()
     if weights != manifest.source["weights_sha256"]:
         raise MissingCapabilityError(f"{path} was made from other weights: run {TFLITE_COMMAND} again")
@@ -83,13 +84,13 @@ def _nncf_model(artefact: Artefact, work: Path) -> Path:
     float_name = artefact.folder.name.replace(".int8.", ".fp32.")
     graph = open_artefact(artefact.folder.with_name(float_name)).file(GRAPH_FILE)
     os.environ.setdefault("NNCF_CI", "1")  # without it NNCF tells a server of its use
-    import nncf
+    openvino = import_openvino()
+    with without_telemetry():  # NNCF makes an identity for it even where it then sends nothing
+        import nncf
 
     path = work / f"{manifest.name}-{DATASET}.nncf-{nncf.__version__}-{sha256_of_file(graph)[:12]}.xml"
     if path.is_file():
         return path
-    import openvino
-
     note(f"quantising {manifest.name} by NNCF")
     data = _calibration(artefact)
     batches = [data.network_input(batch) for batch in data.batches(1)]

@@ -18,9 +18,9 @@ class OpenVinoPeer(PeerEngine):
 
     def import_packages(self) -> None:
         """Import openvino."""
-        import openvino
+        from edgeline.backends.openvino import import_openvino
 
-        self._package = openvino
+        self._package = import_openvino()  # without its telemetry
 
     def open(self, model: Path) -> None:
         """Compile it for the batch size, which is faster than a free one.

@@ -16,8 +16,9 @@ from edgeline_bench.report import Report
 
 Result = dict[str, Any]
 
-# Okabe and Ito's palette, told apart by colour-blind readers and on light and dark ground alike.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#8C8C8C")
+# Okabe and Ito's palette, told apart by colour-blind readers and on light and dark ground alike; then three of Paul
+# Tol's kind, for reports of more engines.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#8C8C8C", "#AA4466", "#999933", "#7B61C9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 PATTERNS = ("", "/", ".", "x", "-", "|")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeline_export.c.entry import has_threads
 from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.program import Program
 from edgeline_export.c.targets import ARM64, Target, Variant
@@ -74,7 +73,7 @@ def _functions(program: Program, takes_pixels: bool) -> list[_Function]:
     functions = [_Function("isa", "const char *", (), "NULL"), _Function("infer", "int ", call, "EDGELINE_ECPU")]
     if takes_pixels:
         functions.append(_Function("infer_u8", "int ", images, "EDGELINE_ECPU"))
-    if has_threads(program):
+    if program.has_threads:
         functions.append(_Function("infer_threads", "int ", (*call, pool), "EDGELINE_ECPU"))
         functions.append(_Function("threads_start", "struct edgeline_threads *", ("int threads",), "NULL"))
         functions.append(_Function("threads_end", "void ", (pool,), ""))

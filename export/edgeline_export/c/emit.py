@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgeline_export.c.entry import entry_text, function_names, has_threads
+from edgeline_export.c.entry import entry_text, function_names
 from edgeline_export.c.header import Heading, emit_header
 from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.pixels import NO_PIXELS, Pixels
@@ -48,7 +48,7 @@ def emit_source(program: Program, target: Target, heading: Heading, pixels: Pixe
 def kernels_of(program: Program, pixels: Pixels | str = NO_PIXELS, target: Target | None = None) -> list[str]:
     """Return the kernels that a program uses, each behind those that it needs; `target` may have forms of its own."""
     own = () if target is None else target.own_kernels
-    ordered = ["isa", "vector", "run", "profile", *(["threads"] if has_threads(program) else [])]
+    ordered = ["isa", "vector", "run", "profile", *(["threads"] if program.has_threads else [])]
 
     def add(stem: str) -> None:
         if stem in ordered:

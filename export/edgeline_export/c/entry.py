@@ -10,15 +10,10 @@ from edgeline_export.c.program import Program, Step
 from edgeline_export.c.text import string_literal
 
 
-def has_threads(program: Program) -> bool:
-    """Whether a program has layers that are worth several threads."""
-    return any(step.parallel for step in program.steps)
-
-
 def function_names(program: Program, pixels: Pixels | str, name: str) -> list[str]:
     """Return the names of the functions that the library exports, those of special builds included."""
     images = [f"{name}_infer_u8", f"{name}_u8_arena_bytes"] if isinstance(pixels, Pixels) else []
-    threads = [f"{name}_threads_start", f"{name}_threads_end", f"{name}_infer_threads"] if has_threads(program) else []
+    threads = [f"{name}_threads_start", f"{name}_threads_end", f"{name}_infer_threads"] if program.has_threads else []
     profile = [f"{name}_infer_profile", f"{name}_layers", f"{name}_layer_nodes", f"{name}_layer_kernel"]
     return [f"{name}_arena_bytes", f"{name}_infer", *images, f"{name}_isa", *threads, *profile]
 
@@ -81,8 +76,8 @@ def entry_text(program: Program, pixels: Pixels | str, name: str) -> str:
             *_checked(program, name, "pixels", f"{name}_u8_blocks(pixels, output", kind="u8_"),
         ]
     call = f"{name}_blocks(input, output"
-    if has_threads(program):
-        lines += _threads(program, name, call)
+    if program.has_threads:
+        lines += _threads(program, name)
     lines += _profile(program, name, call)
     return "\n".join(lines) + "\n"
 
@@ -157,14 +152,16 @@ def _calls(program: Program, steps: Sequence[Step], first: int, name: str) -> It
         yield f"    EDGELINE_PROFILE_STEP({index})"
 
 
-def _threads(program: Program, name: str, call: str) -> list[str]:
+def _threads(program: Program, name: str) -> list[str]:
     given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    arena_bytes, shared = ("0", False) if not program.shared_samples else (f"{name.upper()}_ARENA_BYTES", True)
     return [
         "",
         "#ifdef EDGELINE_THREADS",
+        *(_shared(program, name) if shared else []),
         f"struct edgeline_threads *{name}_threads_start(int threads)",
         "{",
-        "    return edgeline_threads_start(threads);",
+        f"    return edgeline_threads_start(threads, {arena_bytes});",
         "}",
         "",
         f"void {name}_threads_end(struct edgeline_threads *pool)",
@@ -174,8 +171,44 @@ def _threads(program: Program, name: str, call: str) -> list[str]:
         "",
         f"int {name}_infer_threads(const {given} *input, {made} *output, size_t n, void *arena, size_t arena_bytes,",
         f"{' ' * len(f'int {name}_infer_threads(')}struct edgeline_threads *pool)",
-        *_checked(program, name, "input", call, "pool, NULL"),
+        *_checked(program, name, "input", f"{name}_{'shared' if shared else 'blocks'}(input, output", "pool, NULL"),
         "#endif",
+    ]
+
+
+def _shared(program: Program, name: str) -> list[str]:
+    """Return the functions that share a call's samples among threads, each with an arena of its own."""
+    given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    start = f"static void {name}_shared("
+    return [
+        f"static void {name}_part(const edgeline_run *run, int part, int parts)",
+        "{",
+        "    (void)parts;",
+        "    void *arena = edgeline_threads_arena(run, part);",
+        "    size_t first;",
+        "    for (size_t n; (n = edgeline_threads_samples(run, &first)) > 0;) {",
+        f"        const {given} *input = (const {given} *)(run->input + first * {program.input.bytes});",
+        f"        {name}_blocks(input, ({made} *)(run->output + first * {program.output.bytes}), n, arena, NULL, NULL);",
+        "    }",
+        "}",
+        "",
+        f"{start}const {given} *input, {made} *output, size_t n, void *arena,",
+        f"{' ' * len(start)}struct edgeline_threads *pool, double *seconds)",
+        "{",
+        f"    if (pool == NULL || n < {program.shared_samples}) {{",
+        f"        {name}_blocks(input, output, n, arena, NULL, seconds);",
+        "        return;",
+        "    }",
+        "    const edgeline_run run = {",
+        "        .input = (const unsigned char *)input,",
+        "        .output = (unsigned char *)output,",
+        "        .arena = arena,",
+        "        .rows = n,",
+        "        .pool = pool,",
+        "    };",
+        f"    edgeline_threads_share({name}_part, &run, {program.rows});",
+        "}",
+        "",
     ]
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeline_export.c.entry import has_threads
 from edgeline_export.c.ir import C_TYPES
 from edgeline_export.c.pixels import NO_PIXELS, Pixels
 from edgeline_export.c.program import Program
@@ -116,13 +115,15 @@ EDGELINE_API int {name}_infer_u8(const uint8_t *pixels, {made} *output, size_t n
 
 
 def _threads_text(program: Program, name: str) -> str:
-    if not has_threads(program):
+    if not program.has_threads:
         return ""
     given, made = C_TYPES[program.input.dtype], C_TYPES[program.output.dtype]
+    what = f"the samples of a call with {program.shared_samples} or more" if program.shared_samples else "large layers"
     return f"""
 #ifdef EDGELINE_THREADS
-/* Threads for the large layers: `threads` with the caller's own; NULL when there is no memory or no thread to be had.
- * A pool serves one call at a time, others wait; with NULL, {name}_infer_threads is {name}_infer. */
+/* Threads for {what}: `threads` with the caller's own; NULL when there is no memory
+ * or no thread to be had. A pool serves one call at a time, others wait; with NULL, {name}_infer_threads is
+ * {name}_infer. */
 struct edgeline_threads;
 EDGELINE_API struct edgeline_threads *{name}_threads_start(int threads);
 EDGELINE_API void {name}_threads_end(struct edgeline_threads *pool);

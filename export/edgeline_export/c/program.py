@@ -155,6 +155,7 @@ class Program:
 
     Where the input is made from images it lies at `pixel_offset` of an arena of `pixel_arena_bytes`; `pixel_rows`:
     there is one for each sample of a block. With `quantised_input` there is none: images become that tensor.
+    `shared_samples`: from how many on threads share a call's samples; 0 where they share its large layers, or nothing.
     `notes`: what a user should know, a sentence each.
     """
 
@@ -171,6 +172,7 @@ class Program:
     pixel_offset: int
     pixel_arena_bytes: int
     pixel_rows: bool
+    shared_samples: int = 0
     quantised_input: QuantisedInput | None = None
     notes: tuple[str, ...] = ()
 
@@ -178,3 +180,8 @@ class Program:
     def steps(self) -> tuple[Step, ...]:
         """All steps in order."""
         return (*self.sample_steps, *self.row_steps)
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether the library has anything that is worth several threads."""
+        return self.shared_samples > 0 or any(step.parallel for step in self.steps)

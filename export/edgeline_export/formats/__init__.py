@@ -6,9 +6,14 @@ Adding a format: its module here (a class with the members of Format), its line 
 from __future__ import annotations
 
 from edgeline.errors import UnknownNameError
+from edgeline_export.formats.aot_inductor import AotInductorFormat
 from edgeline_export.formats.c import CFormat
 from edgeline_export.formats.interface import Format
+from edgeline_export.formats.iree import IreeFormat
+from edgeline_export.formats.litert import LiteRtFormat
+from edgeline_export.formats.ncnn import NcnnFormat
 from edgeline_export.formats.onnx import OnnxFormat
+from edgeline_export.formats.openvino import OpenVinoFormat
 from edgeline_export.formats.trt import TrtFormat, TrtRtxFormat
 
 FORMATS: dict[str, Format] = {
@@ -16,6 +21,11 @@ FORMATS: dict[str, Format] = {
     "trt": TrtFormat(),
     "trt-rtx": TrtRtxFormat(),
     "c": CFormat(),
+    "litert": LiteRtFormat(),
+    "ncnn": NcnnFormat(),
+    "openvino": OpenVinoFormat(),
+    "aot-inductor": AotInductorFormat(),
+    "iree": IreeFormat(),
 }
 
 

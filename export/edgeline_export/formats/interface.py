@@ -34,7 +34,8 @@ class ExportRequest:
 
     `compute_capabilities` ("8.9", ...) are targets of `trt-rtx`, `target` and `cc` (the compiler, None: the machine's)
     of `c`, `ram` and `flash` its budgets on a board, in bytes; with `require_engine` an artefact without its compiled
-    form is an error.
+    form is an error. `sizes` are the batch sizes that are verified, ascending, from `batch.min` to `batch.max`; formats
+    whose compiled form has fixed shapes compile each of them.
     """
 
     precision: str
@@ -48,6 +49,12 @@ class ExportRequest:
     cc: str | None = None
     ram: int | None = None
     flash: int | None = None
+    given_sizes: tuple[int, ...] = ()  # more than the three of `batch`
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes to verify, and to compile for where shapes are fixed, ascending."""
+        return self.given_sizes or tuple(sorted({self.batch.min, self.batch.opt, self.batch.max}))
 
     @property
     def target_suffix(self) -> str:

@@ -23,6 +23,8 @@ class Engine:
     (model.onnx). `packages` are imported whatever the format, TensorRT's product besides where it `needs_product`:
     the format says which one, edgeline.tensorrt.products how it is installed. `libraries_of` is the format of a product
     that is imported where it is installed, for the libraries that come with it; else they are the system's.
+    `distribution` is what pip calls the package that holds the engine. `reads` are patterns of the files of an artefact
+    that it opens; the rest (graph, sources, self-test) is for rebuilding and checking.
     """
 
     session: str
@@ -32,7 +34,11 @@ class Engine:
     runs_graphs: bool = False
     needs_product: bool = False
     libraries_of: str = ""
+    distribution: str = ""
+    reads: tuple[str, ...] = ()
 
+
+_PEERS = "pip install 'edgeline[peers]'"
 
 ENGINES = {
     "onnxruntime": Engine(
@@ -41,6 +47,8 @@ ENGINES = {
         packages=("onnxruntime",),
         install="pip install 'edgeline[onnx]'",
         runs_graphs=True,
+        distribution="onnxruntime",
+        reads=("model.onnx",),
     ),
     "onnxruntime-tensorrt": Engine(
         session="edgeline.backends.onnxruntime_tensorrt:OnnxRuntimeTensorRtSession",
@@ -49,12 +57,14 @@ ENGINES = {
         install="pip install 'edgeline[gpu]'",
         runs_graphs=True,
         libraries_of="trt",
+        reads=("model.onnx",),
     ),
     "native": Engine(
         session="edgeline.backends.native:NativeSession",
         formats=("c",),
         packages=(),
         install="export-model writes the library it needs into the artefact",
+        reads=("*.so",),
     ),
     "tensorrt": Engine(
         session="edgeline.backends.tensorrt:TensorRtSession",
@@ -62,6 +72,47 @@ ENGINES = {
         packages=("cuda.bindings.runtime",),
         install="pip install 'edgeline[trt]'",
         needs_product=True,
+        reads=("model.plan", "model.rtxplan"),
+    ),
+    "openvino": Engine(
+        session="edgeline.backends.openvino:OpenVinoSession",
+        formats=("openvino",),
+        packages=("openvino",),
+        install=_PEERS,
+        distribution="openvino",
+        reads=("*.xml", "*.bin"),
+    ),
+    "litert": Engine(
+        session="edgeline.backends.litert:LiteRtSession",
+        formats=("litert",),
+        packages=("ai_edge_litert.interpreter",),
+        install=_PEERS,
+        distribution="ai-edge-litert",
+        reads=("*.tflite",),
+    ),
+    "ncnn": Engine(
+        session="edgeline.backends.ncnn:NcnnSession",
+        formats=("ncnn",),
+        packages=("ncnn",),
+        install=_PEERS,
+        distribution="ncnn",
+        reads=("*.param", "*.bin"),
+    ),
+    "aot-inductor": Engine(
+        session="edgeline.backends.aot_inductor:AotInductorSession",
+        formats=("aot-inductor",),
+        packages=("torch",),
+        install=_PEERS,
+        distribution="torch",
+        reads=("*.pt2",),
+    ),
+    "iree": Engine(
+        session="edgeline.backends.iree:IreeSession",
+        formats=("iree",),
+        packages=("iree.runtime",),
+        install=_PEERS,
+        distribution="iree-base-runtime",
+        reads=("*.vmfb", "*.irpa"),
     ),
 }
 
@@ -112,10 +163,19 @@ def import_packages(engine: str, format_name: str) -> None:
         load_product(needs.libraries_of)
     for package in needs.packages:
         try:
+            if package == "openvino":
+                _import_openvino()
             importlib.import_module(package)
         except ImportError as error:
             line = _bindings_line() if package.startswith("cuda.") else needs.install
             raise MissingCapabilityError(f"{engine} needs {package} ({error}): {line}") from None
+
+
+def _import_openvino() -> None:
+    """Import it without its telemetry, which a plain import would send."""
+    from edgeline.backends.openvino import import_openvino
+
+    import_openvino()
 
 
 def _bindings_line() -> str:

@@ -1,8 +1,9 @@
 /* Gemm and MatMul with constant weights, with the activations behind it: float, output columns in the lanes.
  *
  * x  [rows, k] by `in_row`
- * w  [n / panel][k][panel], the last panel narrower; n and panel multiples of BLOCK. One stream, read once for all rows
- *    of a tile: with one row the layer is as fast as its weights come from memory
+ * w  [n / panel][k][panel], the last panel narrower; n and panel multiples of BLOCK. One stream, read once for all
+ *    rows: those of a tile share what is in registers, those of a block what is in the caches, so that the layer is as
+ *    fast as its weights come from memory with few rows alone
  * b  [n]
  * y  [rows, columns] by `out_row`; columns that only fill up a block are not written
  *
@@ -88,49 +89,49 @@ EDGELINE_INLINE void edgeline_gemm_tile(const edgeline_gemm *layer, const float 
     }
 }
 
-/* One panel, or the part of it that `columns` fill: as many vectors at a time as stay in registers. */
-EDGELINE_INLINE void edgeline_gemm_panel(const edgeline_gemm *layer, const float *x, const float *w, const float *b,
-                                         float *y, const int columns, const int width, const int rows)
+/* One panel, or the part of it that `columns` fill, for samples from `first` on below `end`, `rows` of them at a time:
+ * as many vectors as stay in registers, and then all samples, while the weights of these columns are in a cache.
+ * Returns the first sample of those that are left, too few for a tile. */
+EDGELINE_INLINE size_t edgeline_gemm_panel(const edgeline_gemm *layer, const float *x, const float *w, const float *b,
+                                           float *y, const int columns, const int width, size_t first, size_t end,
+                                           const int rows)
 {
+    const size_t left = first + (end - first) / (size_t)rows * (size_t)rows;
+    if (left == first) return first;
     const int room = (EDGELINE_REGISTERS - 2) / (rows + 1), all = width / EDGELINE_LANES;
     const int most = room < 1 ? 1 : room < EDGELINE_GEMM_VECTORS ? room : EDGELINE_GEMM_VECTORS;
     const int tiles = (all + most - 1) / most, vectors = (all + tiles - 1) / tiles;
     for (int t = 0; t < tiles; t++) {
         const int at = (t * vectors < all - vectors ? t * vectors : all - vectors) * EDGELINE_LANES;
-        edgeline_gemm_tile(layer, x, w + at, b + at, y + at, width, columns - at, rows, vectors);
+        for (size_t row = first; row < left; row += (size_t)rows)
+            edgeline_gemm_tile(layer, x + (ptrdiff_t)row * layer->in_row, w + at, b + at,
+                               y + (ptrdiff_t)row * layer->out_row + at, width, columns - at, rows, vectors);
     }
+    return left;
 }
 
+/* A panel for all samples: eight at a time, and what is left in fours, twos and ones. */
 EDGELINE_INLINE void edgeline_gemm_rows(const edgeline_gemm *layer, const float *x, const float *w, const float *b,
-                                        float *y, int part, int parts, const int rows)
+                                        float *y, const int columns, const int width, size_t rows)
 {
-    const int panels = layer->n / layer->panel, rest = layer->n % layer->panel, all = panels + (rest > 0);
-    for (int p = all * part / parts; p < all * (part + 1) / parts; p++) {
-        const ptrdiff_t at = (ptrdiff_t)p * layer->panel;
-        if (at + layer->panel <= layer->columns)
-            edgeline_gemm_panel(layer, x, w + at * layer->k, b + at, y + at, layer->panel, layer->panel, rows);
-        else
-            edgeline_gemm_panel(layer, x, w + at * layer->k, b + at, y + at, layer->columns % layer->panel,
-                                rest ? rest : layer->panel, rows);
-    }
+    size_t done = 0;
+    if (layer->most_rows >= 8) done = edgeline_gemm_panel(layer, x, w, b, y, columns, width, done, rows, 8);
+    if (layer->most_rows >= 4) done = edgeline_gemm_panel(layer, x, w, b, y, columns, width, done, rows, 4);
+    if (layer->most_rows >= 2) done = edgeline_gemm_panel(layer, x, w, b, y, columns, width, done, rows, 2);
+    edgeline_gemm_panel(layer, x, w, b, y, columns, width, done, rows, 1);
 }
 
 /* Computes the part `part` of `parts` of the layer for `rows` samples: each has its own panels. */
 EDGELINE_INLINE void edgeline_gemm_f32(const edgeline_gemm *layer, const float *x, const float *w, const float *b,
                                        float *y, size_t rows, int part, int parts)
 {
-    while (rows > 0) {
-        size_t done = 1;
-        if (layer->most_rows >= 8 && rows >= 8)
-            done = 8, edgeline_gemm_rows(layer, x, w, b, y, part, parts, 8);
-        else if (layer->most_rows >= 4 && rows >= 4)
-            done = 4, edgeline_gemm_rows(layer, x, w, b, y, part, parts, 4);
-        else if (layer->most_rows >= 2 && rows >= 2)
-            done = 2, edgeline_gemm_rows(layer, x, w, b, y, part, parts, 2);
+    const int panels = layer->n / layer->panel, rest = layer->n % layer->panel, all = panels + (rest > 0);
+    for (int p = all * part / parts; p < all * (part + 1) / parts; p++) {
+        const ptrdiff_t at = (ptrdiff_t)p * layer->panel;
+        if (at + layer->panel <= layer->columns)
+            edgeline_gemm_rows(layer, x, w + at * layer->k, b + at, y + at, layer->panel, layer->panel, rows);
         else
-            edgeline_gemm_rows(layer, x, w, b, y, part, parts, 1);
-        rows -= done;
-        x += (ptrdiff_t)done * layer->in_row;
-        y += (ptrdiff_t)done * layer->out_row;
+            edgeline_gemm_rows(layer, x, w + at * layer->k, b + at, y + at, layer->columns % layer->panel,
+                               rest ? rest : layer->panel, rows);
     }
 }

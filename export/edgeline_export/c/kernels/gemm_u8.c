@@ -2,7 +2,8 @@
  *
  * x  [rows, k] by `in_row`; up to three bytes behind a row are read, and meet weights of 0
  * w  [n / panel][fours][panel][4], the last panel narrower; n and panel multiples of BLOCK. One stream, read once for
- *    all rows of a tile: with one row the layer is as fast as its weights come from memory
+ *    all rows: those of a tile share what is in registers, those of a block what is in the caches, so that the layer
+ *    is as fast as its weights come from memory with few rows alone
  * f  [n] factors, b [n]
  * y  [rows, columns] by `out_row`, bytes or the sums as floats; columns that only fill up a block are not written
  *
@@ -103,37 +104,43 @@ EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, 
     }
 }
 
-/* One panel, or the part of it that `columns` fill: as many vectors at a time as stay in registers. */
-EDGELINE_INLINE void edgeline_gemm_u8_panel(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
-                                            const float *f, const int32_t *b, const uint8_t *table, void *y,
-                                            ptrdiff_t to, const int columns, const int width, const int rows)
+/* One panel, or the part of it that `columns` fill, for samples from `first` on below `end`, `rows` of them at a time:
+ * as many vectors as stay in registers, and then all samples, while the weights of these columns are in a cache.
+ * Returns the first sample of those that are left, too few for a tile. */
+EDGELINE_INLINE size_t edgeline_gemm_u8_panel(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
+                                              const float *f, const int32_t *b, const uint8_t *table, void *y,
+                                              ptrdiff_t to, const int columns, const int width, size_t first,
+                                              size_t end, const int rows)
 {
+    const size_t left = first + (end - first) / (size_t)rows * (size_t)rows;
+    if (left == first) return first;
     const int room = (EDGELINE_DOT_ROOM - 2 * EDGELINE_OPERAND) / (rows + EDGELINE_OPERAND);
     const int all = width / EDGELINE_SUMS;
     const int most = room < 1 ? 1 : room < EDGELINE_DOT_COLUMNS ? room : EDGELINE_DOT_COLUMNS;
     const int tiles = (all + most - 1) / most, vectors = (all + tiles - 1) / tiles;
     for (int t = 0; t < tiles; t++) {
         const int at = (t * vectors < all - vectors ? t * vectors : all - vectors) * EDGELINE_SUMS;
-        edgeline_gemm_u8_tile(layer, x, w + at * 4, f + at, b + at, table, y, to + at, (ptrdiff_t)width * 4,
-                              columns - at, rows, vectors);
+        for (size_t row = first; row < left; row += (size_t)rows)
+            edgeline_gemm_u8_tile(layer, x + (ptrdiff_t)row * layer->in_row, w + at * 4, f + at, b + at, table, y,
+                                  to + (ptrdiff_t)row * layer->out_row + at, (ptrdiff_t)width * 4, columns - at, rows,
+                                  vectors);
     }
+    return left;
 }
 
+/* A panel for all samples: eight at a time, and what is left in fours, twos and ones. */
 EDGELINE_INLINE void edgeline_gemm_u8_rows(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
                                            const float *f, const int32_t *b, const uint8_t *table, void *y,
-                                           ptrdiff_t to, int part, int parts, const int rows)
+                                           ptrdiff_t to, const int columns, const int width, size_t rows)
 {
-    const int panels = layer->n / layer->panel, rest = layer->n % layer->panel, all = panels + (rest > 0);
-    for (int p = all * part / parts; p < all * (part + 1) / parts; p++) {
-        const ptrdiff_t at = (ptrdiff_t)p * layer->panel;
-        const int8_t *weights = w + at * layer->fours * 4;
-        if (at + layer->panel <= layer->columns)
-            edgeline_gemm_u8_panel(layer, x, weights, f + at, b + at, table, y, to + at, layer->panel, layer->panel,
-                                   rows);
-        else
-            edgeline_gemm_u8_panel(layer, x, weights, f + at, b + at, table, y, to + at, layer->columns % layer->panel,
-                                   rest ? rest : layer->panel, rows);
-    }
+    size_t done = 0;
+    if (layer->most_rows >= 8)
+        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 8);
+    if (layer->most_rows >= 4)
+        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 4);
+    if (layer->most_rows >= 2)
+        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 2);
+    edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 1);
 }
 
 /* Computes the part `part` of `parts` of the layer for `rows` samples: each has its own panels. */
@@ -141,19 +148,14 @@ EDGELINE_INLINE void edgeline_gemm_u8(const edgeline_gemm_u8_layer *layer, const
                                       const float *f, const int32_t *b, const uint8_t *table, void *y, size_t rows,
                                       int part, int parts)
 {
-    ptrdiff_t to = 0;
-    while (rows > 0) {
-        size_t done = 1;
-        if (layer->most_rows >= 8 && rows >= 8)
-            done = 8, edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 8);
-        else if (layer->most_rows >= 4 && rows >= 4)
-            done = 4, edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 4);
-        else if (layer->most_rows >= 2 && rows >= 2)
-            done = 2, edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 2);
+    const int panels = layer->n / layer->panel, rest = layer->n % layer->panel, all = panels + (rest > 0);
+    for (int p = all * part / parts; p < all * (part + 1) / parts; p++) {
+        const ptrdiff_t at = (ptrdiff_t)p * layer->panel;
+        const int8_t *weights = w + at * layer->fours * 4;
+        if (at + layer->panel <= layer->columns)
+            edgeline_gemm_u8_rows(layer, x, weights, f + at, b + at, table, y, at, layer->panel, layer->panel, rows);
         else
-            edgeline_gemm_u8_rows(layer, x, w, f, b, table, y, to, part, parts, 1);
-        rows -= done;
-        x += (ptrdiff_t)done * layer->in_row;
-        to += (ptrdiff_t)done * layer->out_row;
+            edgeline_gemm_u8_rows(layer, x, weights, f + at, b + at, table, y, at, layer->columns % layer->panel,
+                                  rest ? rest : layer->panel, rows);
     }
 }

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgeline_export.c.arena import Life, place_beside, plan_arena
 from edgeline_export.c.lower.context import Lowering
+from edgeline_export.c.lower.conv_parts import PARALLEL_MACS
 from edgeline_export.c.program import Buffer, Program, QuantisedInput, Step
+from edgeline_export.c.targets import Target
 
 # Bytes behind a buffer of bytes that a kernel may read: groups of four, vectors of pixels; the same without vectors of
 # more than 16 bytes.
 _READ_BEYOND, _READ_BEYOND_ON_BOARDS = 128, 16
+# Weights beyond this do not stay in a core's own cache while other layers run.
+_NEAR_BYTES = 1 << 20
+_TILES_OF_LARGE_BLOCKS = 4
 _SCRATCH = "\0scratch of step "  # no ONNX tensor is called so
 
 
@@ -20,7 +26,7 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
     """Return the program: steps split where a block of samples pays, and one arena planned."""
     network, target = lowering.network, lowering.target
     first_row_step = _first_row_step(steps) if network.free_batch and target.rows > 1 else len(steps)
-    rows = target.rows if first_row_step < len(steps) else 1
+    rows = _rows(steps[first_row_step:], target)
     roots = _roots(lowering, steps)
     made = {step.made[0].name: step.made for step in steps if step.made is not None}
     placed = {
@@ -59,8 +65,28 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
         pixel_offset=pixel_offset,
         pixel_arena_bytes=max(pixel_total, 1),
         pixel_rows=own_input.bytes > sizes[network.input],
+        shared_samples=_shared_samples(lowering, steps),
         quantised_input=quantised,
     )
+
+
+def _rows(row_steps: Sequence[Step], target: Target) -> int:
+    """Return how many samples are a block: more than a tile has where their weights would come from memory each time."""
+    if not row_steps:
+        return 1
+    weights_bytes = sum(parameter.values.nbytes for step in row_steps for parameter in step.parameters)
+    return target.rows * (_TILES_OF_LARGE_BLOCKS if weights_bytes > _NEAR_BYTES else 1)
+
+
+def _shared_samples(lowering: Lowering, steps: Sequence[Step]) -> int:
+    """Return from how many samples on threads share them; 0 where layers are large enough to be shared, or for boards.
+
+    Threads that share a layer read its weights once for all, and need no arena each.
+    """
+    macs = sum(step.macs for step in steps)
+    if not lowering.network.free_batch or lowering.target.board or any(step.parallel for step in steps):
+        return 0
+    return max(2, math.ceil(PARALLEL_MACS / macs)) if macs else 0
 
 
 def _quantised_input(lowering: Lowering, steps: Sequence[Step], first_row_step: int) -> QuantisedInput | None:

@@ -47,6 +47,17 @@ EDGELINE_API int lenet_infer_u8(const uint8_t *pixels, float *output, size_t n, 
 #define LENET_U8_WIDTH 28
 #define LENET_U8_CHANNELS 1
 
+#ifdef EDGELINE_THREADS
+/* Threads for the samples of a call with 6 or more: `threads` with the caller's own; NULL when there is no memory
+ * or no thread to be had. A pool serves one call at a time, others wait; with NULL, lenet_infer_threads is
+ * lenet_infer. */
+struct edgeline_threads;
+EDGELINE_API struct edgeline_threads *lenet_threads_start(int threads);
+EDGELINE_API void lenet_threads_end(struct edgeline_threads *pool);
+EDGELINE_API int lenet_infer_threads(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+                 struct edgeline_threads *pool);
+#endif
+
 #ifdef EDGELINE_PROFILE
 /* As lenet_infer, and adds to seconds[i] what layer i took, for i below LENET_LAYERS; `pool` may be NULL.
  * lenet_layer_kernel(i) is the name of its kernel, lenet_layer_nodes(i) those of the ONNX nodes that it carries

@@ -8,6 +8,10 @@ typedef struct {
     const char *(*isa)(void);
     int (*infer)(const float *input, float *output, size_t n, void *arena, size_t arena_bytes);
     int (*infer_u8)(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
+    int (*infer_threads)(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+        struct edgeline_threads *pool);
+    struct edgeline_threads *(*threads_start)(int threads);
+    void (*threads_end)(struct edgeline_threads *pool);
     int (*infer_profile)(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
         struct edgeline_threads *pool, double *seconds);
     int (*layers)(void);
@@ -18,6 +22,10 @@ typedef struct {
 const char *lenet_isa_base(void);
 int lenet_infer_base(const float *input, float *output, size_t n, void *arena, size_t arena_bytes);
 int lenet_infer_u8_base(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
+int lenet_infer_threads_base(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+        struct edgeline_threads *pool);
+struct edgeline_threads *lenet_threads_start_base(int threads);
+void lenet_threads_end_base(struct edgeline_threads *pool);
 int lenet_infer_profile_base(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
         struct edgeline_threads *pool, double *seconds);
 int lenet_layers_base(void);
@@ -27,6 +35,10 @@ const char *lenet_layer_nodes_base(int layer);
 const char *lenet_isa_v3(void);
 int lenet_infer_v3(const float *input, float *output, size_t n, void *arena, size_t arena_bytes);
 int lenet_infer_u8_v3(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
+int lenet_infer_threads_v3(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+        struct edgeline_threads *pool);
+struct edgeline_threads *lenet_threads_start_v3(int threads);
+void lenet_threads_end_v3(struct edgeline_threads *pool);
 int lenet_infer_profile_v3(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
         struct edgeline_threads *pool, double *seconds);
 int lenet_layers_v3(void);
@@ -36,6 +48,10 @@ const char *lenet_layer_nodes_v3(int layer);
 const char *lenet_isa_v4(void);
 int lenet_infer_v4(const float *input, float *output, size_t n, void *arena, size_t arena_bytes);
 int lenet_infer_u8_v4(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
+int lenet_infer_threads_v4(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+        struct edgeline_threads *pool);
+struct edgeline_threads *lenet_threads_start_v4(int threads);
+void lenet_threads_end_v4(struct edgeline_threads *pool);
 int lenet_infer_profile_v4(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
         struct edgeline_threads *pool, double *seconds);
 int lenet_layers_v4(void);
@@ -45,6 +61,10 @@ const char *lenet_layer_nodes_v4(int layer);
 const char *lenet_isa_vnni(void);
 int lenet_infer_vnni(const float *input, float *output, size_t n, void *arena, size_t arena_bytes);
 int lenet_infer_u8_vnni(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes);
+int lenet_infer_threads_vnni(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+        struct edgeline_threads *pool);
+struct edgeline_threads *lenet_threads_start_vnni(int threads);
+void lenet_threads_end_vnni(struct edgeline_threads *pool);
 int lenet_infer_profile_vnni(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
         struct edgeline_threads *pool, double *seconds);
 int lenet_layers_vnni(void);
@@ -56,6 +76,9 @@ static const lenet_variant lenet_variants[] = {
         lenet_isa_base,
         lenet_infer_base,
         lenet_infer_u8_base,
+        lenet_infer_threads_base,
+        lenet_threads_start_base,
+        lenet_threads_end_base,
         lenet_infer_profile_base,
         lenet_layers_base,
         lenet_layer_kernel_base,
@@ -65,6 +88,9 @@ static const lenet_variant lenet_variants[] = {
         lenet_isa_v3,
         lenet_infer_v3,
         lenet_infer_u8_v3,
+        lenet_infer_threads_v3,
+        lenet_threads_start_v3,
+        lenet_threads_end_v3,
         lenet_infer_profile_v3,
         lenet_layers_v3,
         lenet_layer_kernel_v3,
@@ -74,6 +100,9 @@ static const lenet_variant lenet_variants[] = {
         lenet_isa_v4,
         lenet_infer_v4,
         lenet_infer_u8_v4,
+        lenet_infer_threads_v4,
+        lenet_threads_start_v4,
+        lenet_threads_end_v4,
         lenet_infer_profile_v4,
         lenet_layers_v4,
         lenet_layer_kernel_v4,
@@ -83,6 +112,9 @@ static const lenet_variant lenet_variants[] = {
         lenet_isa_vnni,
         lenet_infer_vnni,
         lenet_infer_u8_vnni,
+        lenet_infer_threads_vnni,
+        lenet_threads_start_vnni,
+        lenet_threads_end_vnni,
         lenet_infer_profile_vnni,
         lenet_layers_vnni,
         lenet_layer_kernel_vnni,
@@ -161,6 +193,22 @@ int lenet_infer(const float *input, float *output, size_t n, void *arena, size_t
 int lenet_infer_u8(const uint8_t *pixels, float *output, size_t n, void *arena, size_t arena_bytes)
 {
     return lenet_chosen->infer_u8(pixels, output, n, arena, arena_bytes);
+}
+
+int lenet_infer_threads(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+        struct edgeline_threads *pool)
+{
+    return lenet_chosen->infer_threads(input, output, n, arena, arena_bytes, pool);
+}
+
+struct edgeline_threads *lenet_threads_start(int threads)
+{
+    return lenet_chosen->threads_start(threads);
+}
+
+void lenet_threads_end(struct edgeline_threads *pool)
+{
+    lenet_chosen->threads_end(pool);
 }
 
 int lenet_infer_profile(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,

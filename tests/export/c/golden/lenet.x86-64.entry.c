@@ -108,6 +108,57 @@ int lenet_infer_u8(const uint8_t *pixels, float *output, size_t n, void *arena, 
     return EDGELINE_OK;
 }
 
+#ifdef EDGELINE_THREADS
+static void lenet_part(const edgeline_run *run, int part, int parts)
+{
+    (void)parts;
+    void *arena = edgeline_threads_arena(run, part);
+    size_t first;
+    for (size_t n; (n = edgeline_threads_samples(run, &first)) > 0;) {
+        const float *input = (const float *)(run->input + first * 3136);
+        lenet_blocks(input, (float *)(run->output + first * 40), n, arena, NULL, NULL);
+    }
+}
+
+static void lenet_shared(const float *input, float *output, size_t n, void *arena,
+                         struct edgeline_threads *pool, double *seconds)
+{
+    if (pool == NULL || n < 6) {
+        lenet_blocks(input, output, n, arena, NULL, seconds);
+        return;
+    }
+    const edgeline_run run = {
+        .input = (const unsigned char *)input,
+        .output = (unsigned char *)output,
+        .arena = arena,
+        .rows = n,
+        .pool = pool,
+    };
+    edgeline_threads_share(lenet_part, &run, 8);
+}
+
+struct edgeline_threads *lenet_threads_start(int threads)
+{
+    return edgeline_threads_start(threads, LENET_ARENA_BYTES);
+}
+
+void lenet_threads_end(struct edgeline_threads *pool)
+{
+    if (pool != NULL) edgeline_threads_end(pool, pool->threads - 1);
+}
+
+int lenet_infer_threads(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
+                        struct edgeline_threads *pool)
+{
+    if (input == NULL || output == NULL || arena == NULL) return EDGELINE_ENULL;
+    if (n == 0) return EDGELINE_EBATCH;
+    if ((uintptr_t)arena % EDGELINE_ARENA_ALIGNMENT != 0) return EDGELINE_EALIGNMENT;
+    if (arena_bytes < lenet_arena_bytes(n)) return EDGELINE_EARENA;
+    lenet_shared(input, output, n, arena, pool, NULL);
+    return EDGELINE_OK;
+}
+#endif
+
 #ifdef EDGELINE_PROFILE
 int lenet_infer_profile(const float *input, float *output, size_t n, void *arena, size_t arena_bytes,
                         struct edgeline_threads *pool, double *seconds)
