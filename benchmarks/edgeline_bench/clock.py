@@ -20,6 +20,9 @@ from typing import Protocol
 _STABLE = 0.03
 _BLOCK_S = 0.02
 _MAX_WARMUP_SHARE = 0.5  # of the slot: an engine that never settles is measured all the same, and its spread shows it
+# A call of so long warms itself up: what a stopped process finds cold (caches, TLB) takes it milliseconds to fetch.
+# Only an engine's first turn begins with one that is not timed: a run of calls of a minute would take twice as long.
+_LONG_CALL_S = 1.0
 MAX_SAMPLES = 2_000  # per slot; more calls than that are sampled evenly
 FAST_CALL_S = 50e-6  # below it a report shows the harness's own overhead beside the figure
 _OVERHEAD_CALLS = 1_000
@@ -77,14 +80,18 @@ class WarmUp:
     call_s: float
 
 
-def measure(call: Callable[[], object], slot_s: float, clock: Clock | None = None) -> Slot:
+def measure(call: Callable[[], object], slot_s: float, clock: Clock | None = None, last_s: float | None = None) -> Slot:
     """Warm up until stable, then call for `slot_s` seconds, at least once.
 
+    `last_s`: what a call took in the engine's turn before; where that is a second or more, there is no warm-up.
     Of more than MAX_SAMPLES calls every k-th is recorded, k being fixed beforehand: none is picked by its time.
     """
     clock = clock or SystemClock()
     now_ns = clock.now_ns
-    warmup = warm_up(call, slot_s * _MAX_WARMUP_SHARE, clock)
+    if last_s is not None and last_s >= _LONG_CALL_S:
+        warmup = WarmUp(0, last_s)
+    else:
+        warmup = warm_up(call, slot_s * _MAX_WARMUP_SHARE, clock)
     every = int(slot_s / warmup.call_s // MAX_SAMPLES) + 1
     samples: list[int] = []
     calls = 0

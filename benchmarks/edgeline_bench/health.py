@@ -56,7 +56,7 @@ def thread_seconds(pid: int | str = "self") -> dict[int, float]:
 
 
 def busy_threads(before: Mapping[int, float], after: Mapping[int, float], elapsed_s: float) -> int:
-    """Return how many threads were at work at once between two readings of thread_seconds, `elapsed_s` of running apart.
+    """Return how many threads worked at once between two readings of thread_seconds, `elapsed_s` of running apart.
 
     Those that used a good part of the time; but no more than cores were busy, and one that waited for them where they
     all were to the full. A caller that hands its workers their work and then waits, as IREE's does, is not one more.

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -49,24 +50,26 @@ def main() -> int:
     return 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class _Host:
-    """The engine, ready; `call` runs its batch once."""
+    """The engine, ready; `call` runs its batch once. `last_s`: what a query took in the turn before."""
 
     spec: dict[str, Any]
     engine: Engine
     call: Call
     meter: energy.Meter | None
+    last_s: float | None = None
 
 
 def _turn(host: _Host, slot_s: float, seed: int, rate_per_s: float | None) -> dict[str, Any]:
     """Measure the engine for one turn of its scenario."""
     from edgeline_bench import scenarios
 
-    setting = scenarios.Setting(host.spec["batch"], slot_s, seed, rate_per_s)
+    setting = scenarios.Setting(host.spec["batch"], slot_s, seed, rate_per_s, host.last_s)
     before = host.meter.read_j() if host.meter else None
     turn = scenarios.scenario_from_name(host.spec["scenario"]).run(host.call, setting, None)
     used_j = host.meter.used_j(before, host.meter.read_j()) if host.meter else None
+    host.last_s = statistics.median(turn.samples_s)
     calls = turn.queries * turn.samples_per_query / host.spec["batch"] + turn.warmup_calls
     memory = procfs.memory_of()
     return {

@@ -49,6 +49,13 @@ def test_warm_up_that_never_settles_ends_with_its_time():
     assert warmup.call_s == pytest.approx(0.020 * 1.1**18)
 
 
+@pytest.mark.parametrize(("last_s", "warmup_calls"), [(None, 2), (0.9, 2), (1.0, 0), (60.0, 0)])
+def test_calls_of_a_second_warm_up_once_and_not_every_turn(last_s, warmup_calls):
+    time = SimulatedClock()
+    slot = clock.measure(SimulatedEngine(time, 1.5), 10.0, time, last_s)
+    assert (slot.warmup_calls, slot.calls) == (warmup_calls, 7)
+
+
 def test_the_system_clock_waits_until_the_moment():
     time = clock.SystemClock()
     for wait_ns in (2_000_000, 50_000, -5):

@@ -88,6 +88,20 @@ def test_busy_threads_are_those_that_used_time():
     assert health.busy_threads(before, after, 1.0) == 2
 
 
+@pytest.mark.parametrize(
+    ("shares", "busy"),
+    [
+        ((0.3, 0.45, 0.45), 2),  # a caller that hands out the work and waits for it
+        ((0.67, 0.67, 0.67), 3),  # three that compute on two cores
+        ((0.5, 0.5), 2),  # two on one core
+        ((0.4, 0.4, 0.05), 1),  # taking turns
+        ((0.0, 0.02), 0),
+    ],
+)
+def test_no_more_threads_are_busy_than_cores_and_one_that_waited(shares, busy):
+    assert health.busy_threads({}, dict(enumerate(shares)), 1.0) == busy
+
+
 def test_threads_of_this_process_are_seen():
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)

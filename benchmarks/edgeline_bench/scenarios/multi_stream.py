@@ -24,7 +24,7 @@ def run(call: Call, setting: Setting, clock: Clock | None = None) -> Turn:
         for _ in range(calls):
             call()
 
-    slot = measure(call if calls == 1 else query, setting.slot_s, clock)
+    slot = measure(call if calls == 1 else query, setting.slot_s, clock, setting.last_s)
     return Turn(
         slot.samples_s,
         slot.calls,

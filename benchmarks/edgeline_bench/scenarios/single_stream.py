@@ -8,5 +8,5 @@ from edgeline_bench.scenarios.turn import Call, Setting, Turn
 
 def run(call: Call, setting: Setting, clock: Clock | None = None) -> Turn:
     """Call until the slot is over, at least once."""
-    slot = measure(call, setting.slot_s, clock)
+    slot = measure(call, setting.slot_s, clock, setting.last_s)
     return Turn(slot.samples_s, slot.calls, setting.batch, slot.elapsed_s, slot.warmup_calls, slot.clock_overhead_s)

@@ -14,12 +14,14 @@ class Setting:
 
     `batch`: samples of one call. `slot_s`: seconds of measuring. `seed`: of the arrivals; the round's number, so that
     the same arrivals meet every engine, and other ones in every round. `rate_per_s`: queries a second, for server only.
+    `last_s`: what a query took in the engine's turn before (see edgeline_bench.clock.measure).
     """
 
     batch: int
     slot_s: float
     seed: int = 0
     rate_per_s: float | None = None
+    last_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The C library of an artefact, called through ctypes: numbers are read and written where numpy has them.
 
 A call costs one to two microseconds of Python. Calls from several threads run at once, each in an arena of its thread.
-With `threads` above 1 the library shares its large layers among so many, or, where it has none, as in LeNet, the samples
-of a call that has enough of them; in one call at a time.
+With `threads` above 1 the library shares its large layers among so many, or, where it has none, as in LeNet, the
+samples of a call that has enough of them; in one call at a time.
 """
 
 from __future__ import annotations

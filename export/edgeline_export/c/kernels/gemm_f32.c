@@ -96,18 +96,24 @@ EDGELINE_INLINE size_t edgeline_gemm_panel(const edgeline_gemm *layer, const flo
                                            float *y, const int columns, const int width, size_t first, size_t end,
                                            const int rows)
 {
-    const size_t left = first + (end - first) / (size_t)rows * (size_t)rows;
-    if (left == first) return first;
+    const size_t turns = (end - first) / (size_t)rows;
+    if (turns == 0) return first;
     const int room = (EDGELINE_REGISTERS - 2) / (rows + 1), all = width / EDGELINE_LANES;
     const int most = room < 1 ? 1 : room < EDGELINE_GEMM_VECTORS ? room : EDGELINE_GEMM_VECTORS;
     const int tiles = (all + most - 1) / most, vectors = (all + tiles - 1) / tiles;
+    x += (ptrdiff_t)first * layer->in_row;
+    y += (ptrdiff_t)first * layer->out_row;
     for (int t = 0; t < tiles; t++) {
         const int at = (t * vectors < all - vectors ? t * vectors : all - vectors) * EDGELINE_LANES;
-        for (size_t row = first; row < left; row += (size_t)rows)
-            edgeline_gemm_tile(layer, x + (ptrdiff_t)row * layer->in_row, w + at, b + at,
-                               y + (ptrdiff_t)row * layer->out_row + at, width, columns - at, rows, vectors);
+        const float *from = x;
+        float *into = y + at;
+        for (size_t turn = 0; turn < turns; turn++) {
+            edgeline_gemm_tile(layer, from, w + at, b + at, into, width, columns - at, rows, vectors);
+            from += rows * layer->in_row;
+            into += rows * layer->out_row;
+        }
     }
-    return left;
+    return first + turns * (size_t)rows;
 }
 
 /* A panel for all samples: eight at a time, and what is left in fours, twos and ones. */

@@ -20,10 +20,16 @@ typedef struct {
     edgeline_finish finish;
 } edgeline_gemm_u8_layer;
 
+/* Results behind `y`, bytes or floats. */
+EDGELINE_INLINE void *edgeline_gemm_u8_at(const edgeline_gemm_u8_layer *layer, void *y, ptrdiff_t results)
+{
+    return layer->floats ? (void *)((float *)y + results) : (void *)((uint8_t *)y + results);
+}
+
 /* `rows` times `vectors` sums. A single vector would wait for itself: so many chains as make eight sums go beside. */
 EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
                                            const float *f, const int32_t *b, const uint8_t *table, void *y,
-                                           ptrdiff_t at, ptrdiff_t step, int columns, const int rows, const int vectors)
+                                           ptrdiff_t step, int columns, const int rows, const int vectors)
 {
     const int chains = rows * vectors >= 8 || layer->fours < 8 || EDGELINE_SUMS == 1 ? 1
                        : rows * vectors >= 4                                         ? 2
@@ -93,13 +99,12 @@ EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, 
             EDGELINE_UNROLL
             for (int c = 1; c < chains; c++) dots = edgeline_dots_add(dots, sums[r][v][c]);
             const edgeline_sums sum = edgeline_dots_sums(dots);
-            const ptrdiff_t to = at + r * layer->out_row + v * EDGELINE_SUMS;
+            void *to = edgeline_gemm_u8_at(layer, y, r * layer->out_row + v * EDGELINE_SUMS);
             const int left = columns - v * EDGELINE_SUMS;
             if (layer->floats)
-                edgeline_floats_store((float *)y + to, edgeline_settled(edgeline_times(sum, factors)), left);
+                edgeline_floats_store(to, edgeline_settled(edgeline_times(sum, factors)), left);
             else
-                edgeline_bytes_store((uint8_t *)y + to, edgeline_finished(&layer->finish, table, factors, &sum, 1),
-                                     left);
+                edgeline_bytes_store(to, edgeline_finished(&layer->finish, table, factors, &sum, 1), left);
         }
     }
 }
@@ -109,38 +114,44 @@ EDGELINE_INLINE void edgeline_gemm_u8_tile(const edgeline_gemm_u8_layer *layer, 
  * Returns the first sample of those that are left, too few for a tile. */
 EDGELINE_INLINE size_t edgeline_gemm_u8_panel(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
                                               const float *f, const int32_t *b, const uint8_t *table, void *y,
-                                              ptrdiff_t to, const int columns, const int width, size_t first,
-                                              size_t end, const int rows)
+                                              const int columns, const int width, size_t first, size_t end,
+                                              const int rows)
 {
-    const size_t left = first + (end - first) / (size_t)rows * (size_t)rows;
-    if (left == first) return first;
+    const size_t turns = (end - first) / (size_t)rows;
+    if (turns == 0) return first;
     const int room = (EDGELINE_DOT_ROOM - 2 * EDGELINE_OPERAND) / (rows + EDGELINE_OPERAND);
     const int all = width / EDGELINE_SUMS;
     const int most = room < 1 ? 1 : room < EDGELINE_DOT_COLUMNS ? room : EDGELINE_DOT_COLUMNS;
     const int tiles = (all + most - 1) / most, vectors = (all + tiles - 1) / tiles;
+    x += (ptrdiff_t)first * layer->in_row;
+    y = edgeline_gemm_u8_at(layer, y, (ptrdiff_t)first * layer->out_row);
     for (int t = 0; t < tiles; t++) {
         const int at = (t * vectors < all - vectors ? t * vectors : all - vectors) * EDGELINE_SUMS;
-        for (size_t row = first; row < left; row += (size_t)rows)
-            edgeline_gemm_u8_tile(layer, x + (ptrdiff_t)row * layer->in_row, w + at * 4, f + at, b + at, table, y,
-                                  to + (ptrdiff_t)row * layer->out_row + at, (ptrdiff_t)width * 4, columns - at, rows,
-                                  vectors);
+        const uint8_t *from = x;
+        void *into = edgeline_gemm_u8_at(layer, y, at);
+        for (size_t turn = 0; turn < turns; turn++) {
+            edgeline_gemm_u8_tile(layer, from, w + at * 4, f + at, b + at, table, into, (ptrdiff_t)width * 4,
+                                  columns - at, rows, vectors);
+            from += rows * layer->in_row;
+            into = edgeline_gemm_u8_at(layer, into, rows * layer->out_row);
+        }
     }
-    return left;
+    return first + turns * (size_t)rows;
 }
 
 /* A panel for all samples: eight at a time, and what is left in fours, twos and ones. */
 EDGELINE_INLINE void edgeline_gemm_u8_rows(const edgeline_gemm_u8_layer *layer, const uint8_t *x, const int8_t *w,
                                            const float *f, const int32_t *b, const uint8_t *table, void *y,
-                                           ptrdiff_t to, const int columns, const int width, size_t rows)
+                                           const int columns, const int width, size_t rows)
 {
     size_t done = 0;
     if (layer->most_rows >= 8)
-        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 8);
+        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, columns, width, done, rows, 8);
     if (layer->most_rows >= 4)
-        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 4);
+        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, columns, width, done, rows, 4);
     if (layer->most_rows >= 2)
-        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 2);
-    edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, to, columns, width, done, rows, 1);
+        done = edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, columns, width, done, rows, 2);
+    edgeline_gemm_u8_panel(layer, x, w, f, b, table, y, columns, width, done, rows, 1);
 }
 
 /* Computes the part `part` of `parts` of the layer for `rows` samples: each has its own panels. */
@@ -152,10 +163,11 @@ EDGELINE_INLINE void edgeline_gemm_u8(const edgeline_gemm_u8_layer *layer, const
     for (int p = all * part / parts; p < all * (part + 1) / parts; p++) {
         const ptrdiff_t at = (ptrdiff_t)p * layer->panel;
         const int8_t *weights = w + at * layer->fours * 4;
+        void *results = edgeline_gemm_u8_at(layer, y, at);
         if (at + layer->panel <= layer->columns)
-            edgeline_gemm_u8_rows(layer, x, weights, f + at, b + at, table, y, at, layer->panel, layer->panel, rows);
+            edgeline_gemm_u8_rows(layer, x, weights, f + at, b + at, table, results, layer->panel, layer->panel, rows);
         else
-            edgeline_gemm_u8_rows(layer, x, weights, f + at, b + at, table, y, at, layer->columns % layer->panel,
+            edgeline_gemm_u8_rows(layer, x, weights, f + at, b + at, table, results, layer->columns % layer->panel,
                                   rest ? rest : layer->panel, rows);
     }
 }

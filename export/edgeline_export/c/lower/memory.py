@@ -71,7 +71,7 @@ def program_from_steps(lowering: Lowering, steps: Sequence[Step]) -> Program:
 
 
 def _rows(row_steps: Sequence[Step], target: Target) -> int:
-    """Return how many samples are a block: more than a tile has where their weights would come from memory each time."""
+    """Return how many samples are a block: more than a tile's where weights would come from memory each time."""
     if not row_steps:
         return 1
     weights_bytes = sum(parameter.values.nbytes for step in row_steps for parameter in step.parameters)

@@ -107,7 +107,8 @@ static void lenet_part(const edgeline_run *run, int part, int parts)
     size_t first;
     for (size_t n; (n = edgeline_threads_samples(run, &first)) > 0;) {
         const float *input = (const float *)(run->input + first * 3136);
-        lenet_blocks(input, (float *)(run->output + first * 40), n, arena, NULL, NULL);
+        float *output = (float *)(run->output + first * 40);
+        lenet_blocks(input, output, n, arena, NULL, NULL);
     }
 }
 
