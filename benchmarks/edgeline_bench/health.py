@@ -6,8 +6,6 @@ plain numbers and touch nothing.
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,6 @@ MAX_SPREAD = 0.10
 MAX_FREQUENCY_DROP = 0.10
 MAX_FOREIGN_LOAD_AVERAGE = 0.5  # runnable processes besides our own
 _BUSY_SHARE = 0.25  # of the time: a thread that computes with others on the cores they are pinned to has more of it
-_IDLE_SHARE = 0.1  # of a core's time: where so much is left, no thread more was waiting for it
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +39,42 @@ def machine_state(root: Path = Path("/")) -> MachineState:
     return MachineState(max(hertz, default=None), sum(known) if known else None)
 
 
-def thread_seconds(pid: int | str = "self") -> dict[int, float]:
-    """Return the CPU time that each thread of a process has used, by thread number; empty where not readable."""
-    seconds = {}
-    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+@dataclass(frozen=True, slots=True)
+class ThreadTime:
+    """What a thread has had of the processor, in seconds; `waited_s` was ready to run while others had the cores."""
+
+    ran_s: float
+    waited_s: float
+
+
+def thread_times(pid: int | str = "self") -> dict[int, ThreadTime]:
+    """Return the times of each thread of a process, by thread number; empty where the kernel does not tell them."""
+    times = {}
+    for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         try:
-            fields = stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            ran_ns, waited_ns, _ = schedstat.read_text(encoding="ascii").split()
         except OSError:
             continue  # it has ended
-        seconds[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime, stime
-    return seconds
+        times[int(schedstat.parent.name)] = ThreadTime(int(ran_ns) / 1e9, int(waited_ns) / 1e9)
+    return times
 
 
-def busy_threads(before: Mapping[int, float], after: Mapping[int, float], elapsed_s: float) -> int:
-    """Return how many threads worked at once between two readings of thread_seconds, `elapsed_s` of running apart.
+def busy_threads(before: Mapping[int, ThreadTime], after: Mapping[int, ThreadTime], elapsed_s: float) -> int:
+    """Return how many threads worked at once between two readings of thread_times, `elapsed_s` of running apart.
 
-    Those that used a good part of the time; but no more than cores were busy, and one that waited for them where they
-    all were to the full. A caller that hands its workers their work and then waits, as IREE's does, is not one more.
+    Those that ran for a good part of the time; but no more than were running or ready to run on average. A caller
+    that hands its workers their work and then sleeps, as IREE's does, is not one more; a third thread that found both
+    cores taken is.
     """
     if elapsed_s <= 0:
         return 0
-    shares = [(used - before.get(thread, 0.0)) / elapsed_s for thread, used in after.items()]
-    return min(sum(share > _BUSY_SHARE for share in shares), math.ceil(sum(shares) + _IDLE_SHARE))
+    nothing = ThreadTime(0.0, 0.0)
+    ran, ready = [], 0.0
+    for thread, now in after.items():
+        then = before.get(thread, nothing)
+        ran.append((now.ran_s - then.ran_s) / elapsed_s)
+        ready += ran[-1] + (now.waited_s - then.waited_s) / elapsed_s
+    return min(sum(share > _BUSY_SHARE for share in ran), round(ready))
 
 
 def query_reason(title: str, samples_s: Sequence[float], percent: float) -> str | None:

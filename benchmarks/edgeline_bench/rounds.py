@@ -141,7 +141,7 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
             raise InputError(f"no engine started; the last one: {left_out[-1][1]}")
         workers = _search_rates(workers, plan, steps)
         load = _Load([worker.pid for worker, _ in workers])
-        threads = [health.thread_seconds(worker.pid) for worker, _ in workers]
+        threads = [health.thread_times(worker.pid) for worker, _ in workers]
         shuffled = random.Random(_SHUFFLE_SEED)
         states: list[health.MachineState] = []
         for index in range(plan.rounds):
@@ -156,7 +156,7 @@ def run_rounds(points: Sequence[Point], plan: Plan, report: Callable[[Step], Non
             states.append(health.machine_state())
         foreign_load, elapsed_s = load.foreign()
         for (worker, measured), before in zip(workers, threads, strict=True):
-            after = health.thread_seconds(worker.pid)
+            after = health.thread_times(worker.pid)
             measured.busy_threads = health.busy_threads(before, after, measured.elapsed_s)
         _time_gpu_stages(workers, plan, steps)
         _profile_layers(workers, plan, steps)

@@ -1,11 +1,13 @@
 """Rules on a run's health, on machines made of files."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from edgeline_bench import health
-from edgeline_bench.health import MachineState
+from edgeline_bench.health import MachineState, ThreadTime
 
 
 def machine(root, hertz=(), throttles=(), cpuinfo_mhz=()):
@@ -82,34 +84,61 @@ def test_oversubscription():
     )
 
 
+def times(of_threads):
+    return {thread: ThreadTime(*pair) for thread, pair in of_threads.items()}
+
+
 def test_busy_threads_are_those_that_used_time():
-    before = {1: 10.0, 2: 5.0, 3: 0.0}
-    after = {1: 10.9, 2: 5.04, 3: 0.0, 4: 0.5}  # over 1 s: thread 2 did next to nothing, 4 is new
+    before = times({1: (10.0, 1.0), 2: (5.0, 0.0), 3: (0.0, 0.0)})
+    # Over 1 s: thread 2 did next to nothing, 4 is new
+    after = times({1: (10.9, 1.0), 2: (5.04, 0.0), 3: (0.0, 0.0), 4: (0.7, 0.0)})
     assert health.busy_threads(before, after, 1.0) == 2
+    assert health.busy_threads(before, after, 0.0) == 0
 
 
 @pytest.mark.parametrize(
     ("shares", "busy"),
     [
-        ((0.3, 0.45, 0.45), 2),  # a caller that hands out the work and waits for it
-        ((0.67, 0.67, 0.67), 3),  # three that compute on two cores
-        ((0.5, 0.5), 2),  # two on one core
-        ((0.4, 0.4, 0.05), 1),  # taking turns
-        ((0.0, 0.02), 0),
+        (((0.30, 0.04), (0.75, 0.06), (0.75, 0.05)), 2),  # a caller that hands out the work, and sleeps until it is done
+        (((0.78, 0.22), (0.54, 0.45), (0.60, 0.33)), 3),  # three that compute on two cores
+        (((0.5, 0.5), (0.5, 0.5)), 2),  # two on one core
+        (((0.4, 0.0), (0.4, 0.0), (0.05, 0.0)), 1),  # taking turns
+        (((0.0, 0.0), (0.02, 0.0)), 0),
     ],
 )
-def test_no_more_threads_are_busy_than_cores_and_one_that_waited(shares, busy):
-    assert health.busy_threads({}, dict(enumerate(shares)), 1.0) == busy
+def test_no_more_threads_are_busy_than_run_or_wait_at_once(shares, busy):
+    assert health.busy_threads({}, times(dict(enumerate(shares))), 1.0) == busy
 
 
 def test_threads_of_this_process_are_seen():
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
-    before = health.thread_seconds()
+    before = health.thread_times()
     thread.start()
     try:
-        assert health.thread_seconds().keys() - before.keys() == {thread.native_id}
+        assert health.thread_times().keys() - before.keys() == {thread.native_id}
     finally:
         stop.set()
         thread.join()
-    assert health.thread_seconds(2**30) == {}
+    assert health.thread_times(2**30) == {}
+
+
+def test_threads_that_share_a_core_are_counted_though_each_runs_half_the_time():
+    # In a process of its own: nothing else of pytest's runs there, and both are held to one core.
+    source = (
+        "import hashlib, os, threading, time\n"
+        "from edgeline_bench import health\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "block, stop = bytes(1 << 22), time.monotonic() + 1.5\n"
+        "def work():\n"
+        "    while time.monotonic() < stop:\n"
+        "        hashlib.sha256(block)\n"  # lets the interpreter's lock go
+        "threads = [threading.Thread(target=work) for _ in range(2)]\n"
+        "before, start = health.thread_times(), time.monotonic()\n"
+        "for thread in threads: thread.start()\n"
+        "time.sleep(1.2)\n"
+        "print(health.busy_threads(before, health.thread_times(), time.monotonic() - start))\n"
+        "for thread in threads: thread.join()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert result.stdout == "2\n"

@@ -247,7 +247,9 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path):
     pids = tmp_path / "pids"
     probe = script(tmp_path / "probe", f"echo $$ >> {pids}; sleep 60 & echo $! >> {pids}; touch {pids}.whole; wait")
     code = (
+        "import signal\n"
         "from edgeline_bench.roofline import probe\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born ignoring it
         f"probe.run_probe(probe.Probe('c-probe', None, ({str(probe)!r},)), (0,), (512,), 1)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as parent:
