@@ -99,7 +99,7 @@ def test_busy_threads_are_those_that_used_time():
 @pytest.mark.parametrize(
     ("shares", "busy"),
     [
-        (((0.30, 0.04), (0.75, 0.06), (0.75, 0.05)), 2),  # a caller that hands out the work, and sleeps until it is done
+        (((0.30, 0.04), (0.75, 0.06), (0.75, 0.05)), 2),  # a caller that hands out the work, then sleeps
         (((0.78, 0.22), (0.54, 0.45), (0.60, 0.33)), 3),  # three that compute on two cores
         (((0.5, 0.5), (0.5, 0.5)), 2),  # two on one core
         (((0.4, 0.0), (0.4, 0.0), (0.05, 0.0)), 1),  # taking turns
